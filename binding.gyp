@@ -1,0 +1,47 @@
+{
+  "targets": [
+    {
+      "target_name": "blocksparse",
+      "sources": [
+        "native/addon.cc",
+        "native/binding/args.cc",
+        "native/binding/functions.cc",
+        "native/binding/objects.cc",
+        "native/cpu/isa.cc",
+        "native/kernels/avx2.cc",
+        "native/kernels/avx512.cc",
+        "native/kernels/packed_layer.cc",
+        "native/kernels/pattern.cc",
+        "native/kernels/portable.cc",
+        "native/kernels/scalar.cc",
+        "native/kernels/table.cc",
+        "native/threads/pool.cc"
+      ],
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": [
+        "NAPI_VERSION=8",
+        "NAPI_CPP_EXCEPTIONS",
+        "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS",
+        "NODE_API_NO_EXTERNAL_BUFFERS_ALLOWED"
+      ],
+      "cflags!": ["-fno-exceptions"],
+      "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17", "-std=gnu++20"],
+      "cflags_cc": ["-std=c++17", "-O3", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"],
+      "conditions": [
+        ["OS=='linux'", { "ldflags": ["-Wl,-z,nodelete", "-Wl,--exclude-libs,ALL", "-s"] }],
+        ["OS=='mac'", {
+          "xcode_settings": {
+            "GCC_ENABLE_CPP_EXCEPTIONS": "YES",
+            "CLANG_CXX_LANGUAGE_STANDARD": "c++17",
+            "OTHER_CPLUSPLUSFLAGS": ["-O3", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"],
+            "MACOSX_DEPLOYMENT_TARGET": "11.0"
+          }
+        }],
+        ["OS=='win'", {
+          "msbuild_toolset": "ClangCL",
+          "msvs_settings": { "VCCLCompilerTool": { "ExceptionHandling": 1, "AdditionalOptions": ["/std:c++17", "/O2", "-ffp-contract=off"] } }
+        }]
+      ]
+    }
+  ]
+}

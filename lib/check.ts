@@ -1,0 +1,42 @@
+import { rangeError, typeError } from './errors.ts';
+
+/** A whole number within [min, max]. */
+export function checkInteger(
+  name: string,
+  value: unknown,
+  min: number,
+  max: number,
+): asserts value is number {
+  if (typeof value !== 'number') throw typeError(name, 'a number', value);
+  if (!Number.isInteger(value) || value < min || value > max)
+    throw rangeError(name, `a whole number from ${min} to ${max}`, value);
+}
+
+/** A finite number within [min, max]. */
+export function checkNumber(name: string, value: unknown, min: number, max: number): asserts value is number {
+  if (typeof value !== 'number') throw typeError(name, 'a number', value);
+  if (!(value >= min && value <= max)) throw rangeError(name, `a number from ${min} to ${max}`, value);
+}
+
+export function checkOneOf<T extends string>(
+  name: string,
+  value: unknown,
+  allowed: readonly T[],
+): asserts value is T {
+  if (typeof value !== 'string') throw typeError(name, `one of ${allowed.join(', ')}`, value);
+  if (!allowed.includes(value as T)) throw rangeError(name, `one of ${allowed.join(', ')}`, value);
+}
+
+type ArrayKind = typeof Float32Array | typeof Int32Array | typeof Uint8Array;
+
+/** A typed array of exactly this kind; of exactly `length` elements when given. A detached one has length 0. */
+export function checkArray<K extends ArrayKind>(
+  name: string,
+  value: unknown,
+  kind: K,
+  length?: number,
+): asserts value is InstanceType<K> {
+  if (!(value instanceof kind)) throw typeError(name, `a ${kind.name}`, value);
+  if (length !== undefined && value.length !== length)
+    throw rangeError(name, `a ${kind.name} of ${length} elements`, value);
+}

@@ -1,0 +1,36 @@
+// Only this region is compiled for the newer instruction set, and only code of this namespace is inside it:
+// a shared inline function compiled here could otherwise be the copy that an older machine runs.
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "table.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+
+namespace blocksparse {
+namespace {
+namespace avx2 {
+#include "operations.inl"
+#include "vector_avx2.h"
+}  // namespace avx2
+}  // namespace
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+const KernelTable kAvx2Table = avx2::MakeTable(Isa::kAvx2);
+
+}  // namespace blocksparse
+#endif

@@ -1,0 +1,43 @@
+// Only this region is compiled for the newer instruction set, and only code of this namespace is inside it:
+// a shared inline function compiled here could otherwise be the copy that an older machine runs.
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "table.h"
+
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC 12 takes its own _mm512_undefined_ps for a mistake of ours (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))), \
+                             apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")
+#endif
+
+namespace blocksparse {
+namespace {
+namespace avx512 {
+#include "operations.inl"
+#include "vector_avx512.h"
+}  // namespace avx512
+}  // namespace
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+const KernelTable kAvx512Table = avx512::MakeTable(Isa::kAvx512);
+
+}  // namespace blocksparse
+#endif

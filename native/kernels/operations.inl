@@ -1,0 +1,13 @@
+// Every operation once; an instruction set's file includes this after its Vec, inside its own namespace.
+#include "activation_f32.inl"
+#include "block_scores_f32.inl"
+#include "optimizer_f32.inl"
+#include "panel_forward_f32.inl"
+#include "rows_forward_f32.inl"
+#include "transpose_f32.inl"
+#include "weight_gradient_f32.inl"
+
+constexpr KernelTable MakeTable(Isa isa) {
+  return {isa,  PanelForward, RowsForward, WeightGradient, Activate, ActivationGradient,
+          Adam, Sgd,          BlockScores, ToPanel,        FromPanel};
+}

@@ -1,0 +1,178 @@
+#include "packed_layer.h"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "../threads/partition.h"
+#include "../threads/pool.h"
+
+namespace blocksparse {
+namespace {
+
+// Multiply-adds below which one thread is fastest: about 5 us of work, ten times a core-to-core round trip.
+// Small batches run at the speed of memory, large ones at that of the FMA units.
+constexpr int64_t kParallelRowsWork = 150 * 1000;
+constexpr int64_t kParallelPanelWork = 500 * 1000;
+
+// Scratch of the calling thread, kept for its next call.
+thread_local AlignedFloats scratch_in;
+thread_local AlignedFloats scratch_out;
+
+}  // namespace
+
+PackedLayer::PackedLayer(const KernelTable& table, const BsrView& matrix, const float* bias,
+                         Activation activation, int threads)
+    : table_(&table),
+      n_(matrix.n),
+      k_(matrix.k),
+      r_(matrix.r),
+      c_(matrix.c),
+      has_bias_(bias != nullptr),
+      activation_(activation),
+      threads_(threads) {
+  const int64_t rows = (n_ + r_ - 1) / r_;
+  ptr_.assign(matrix.crow, matrix.crow + rows + 1);
+  const int64_t nnzb = ptr_[static_cast<std::size_t>(rows)];
+  index_.assign(matrix.col, matrix.col + nnzb);
+  if (has_bias_) bias_.assign(bias, bias + n_);
+  values_ = AlignedFloats(nnzb * r_ * c_ + kLanes);
+  for (int64_t block = 0; block < nnzb; ++block) {
+    const float* from = matrix.values + block * r_ * c_;
+    float* to = values_.data() + block * r_ * c_;
+    for (int64_t i = 0; i < r_; ++i) {
+      for (int64_t j = 0; j < c_; ++j) to[j * r_ + i] = from[i * c_ + j];
+    }
+  }
+}
+
+int64_t PackedLayer::bytes() const {
+  return static_cast<int64_t>((ptr_.size() + index_.size() + bias_.size()) * sizeof(float)) +
+         values_.size() * static_cast<int64_t>(sizeof(float));
+}
+
+BlockView PackedLayer::View() const {
+  return {ptr_.data(), index_.data(), nullptr, values_.data(), r_, c_, 1, r_, n_, k_};
+}
+
+// A panel computes 16 batch rows whatever m is, so it pays from about half of them filled; tall blocks fill
+// the row-major design's vectors and keep it ahead for longer.
+bool PackedLayer::UsesRows(int64_t m) const { return m < (r_ >= 16 ? 16 : 8); }
+
+int PackedLayer::ThreadsFor(int64_t m) const {
+  const int64_t work = int64_t{ptr_.back()} * r_ * c_ * m;
+  return work < (UsesRows(m) ? kParallelRowsWork : kParallelPanelWork) ? 1 : threads_;
+}
+
+void PackedLayer::ForwardRows(const float* x, int64_t m, float* y) const {
+  struct Job {
+    const PackedLayer* layer;
+    RowsForwardArgs args;
+    int64_t parts;
+  };
+  const int threads = ThreadsFor(m);
+  Job job{this, {View(), has_bias_ ? bias_.data() : nullptr, activation_, x, y, m, 0, 0}, threads};
+  ParallelFor(
+      job.parts, threads,
+      [](void* context, int64_t part) {
+        const Job& job = *static_cast<const Job*>(context);
+        const auto& ptr = job.layer->ptr_;
+        const int64_t rows = static_cast<int64_t>(ptr.size()) - 1;
+        RowsForwardArgs args = job.args;
+        args.begin = RowSplit(ptr.data(), rows, part, job.parts);
+        args.end = RowSplit(ptr.data(), rows, part + 1, job.parts);
+        job.layer->table_->rows_forward(args);
+      },
+      &job);
+}
+
+void PackedLayer::ForwardPanel(const float* x, float* y, int64_t width, int64_t part, int64_t parts) const {
+  const int64_t rows = static_cast<int64_t>(ptr_.size()) - 1;
+  PanelForwardArgs args{View(), has_bias_ ? bias_.data() : nullptr, activation_, x, y, width, 0, 0};
+  args.begin = RowSplit(ptr_.data(), rows, part, parts);
+  args.end = RowSplit(ptr_.data(), rows, part + 1, parts);
+  table_->panel_forward(args);
+}
+
+void PackedLayer::Forward(const float* x, int64_t m, float* y) const {
+  const PackedLayer* self = this;
+  ForwardChain(&self, 1, x, m, y);
+}
+
+namespace {
+
+struct ChainJob {
+  const PackedLayer* const* layers;
+  int64_t count;
+  const float* x;
+  int64_t m;
+  float* y;
+  int64_t widest;
+  int threads;
+};
+
+struct LayerPart {
+  const PackedLayer* layer;
+  const float* x;
+  float* y;
+  int64_t width;
+  int64_t parts;
+};
+
+// One panel through every layer. `threads` split a layer's block rows; with several panels they split those.
+void RunPanel(const ChainJob& job, int64_t panel, int threads) {
+  const PackedLayer& first = *job.layers[0];
+  const PackedLayer& last = *job.layers[job.count - 1];
+  const int64_t row = panel * kPanel;
+  const int64_t rows = std::min(kPanel, job.m - row);
+  const int64_t width = PanelWidth(job.m, panel);
+  float* in = scratch_in.Reserve(job.widest * kPanel);
+  float* out = scratch_out.Reserve(job.widest * kPanel);
+  const float* pointers[kPanel];
+  for (int64_t i = 0; i < rows; ++i) pointers[i] = job.x + (row + i) * first.k();
+  first.table().to_panel(pointers, rows, first.k(), in, width);
+  for (int64_t i = 0; i < job.count; ++i) {
+    LayerPart part{job.layers[i], in, out, width, job.layers[i]->ThreadsFor(job.m) > 1 ? threads : 1};
+    ParallelFor(
+        part.parts, threads,
+        [](void* context, int64_t index) {
+          const LayerPart& p = *static_cast<const LayerPart*>(context);
+          p.layer->ForwardPanel(p.x, p.y, p.width, index, p.parts);
+        },
+        &part);
+    std::swap(in, out);
+  }
+  last.table().from_panel(in, width, rows, last.n(), job.y + row * last.n());
+}
+
+}  // namespace
+
+void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* x, int64_t m, float* y) {
+  if (m == 0) return;
+  ChainJob job{layers, count, x, m, y, 0, 1};
+  bool rows = true;
+  for (int64_t i = 0; i < count; ++i) {
+    job.widest = std::max({job.widest, layers[i]->n(), layers[i]->k()});
+    job.threads = std::max(job.threads, layers[i]->ThreadsFor(m));
+    rows = rows && layers[i]->UsesRows(m);
+  }
+  if (rows) {
+    const float* from = x;
+    for (int64_t i = 0; i < count; ++i) {
+      AlignedFloats& buffer = i % 2 == 0 ? scratch_in : scratch_out;
+      float* to = i == count - 1 ? y : buffer.Reserve(job.widest * m);
+      layers[i]->ForwardRows(from, m, to);
+      from = to;
+    }
+    return;
+  }
+  const int64_t panels = PanelCount(m);
+  if (panels == 1 || job.threads == 1) {
+    for (int64_t panel = 0; panel < panels; ++panel) RunPanel(job, panel, job.threads);
+    return;
+  }
+  ParallelFor(
+      panels, job.threads,
+      [](void* context, int64_t panel) { RunPanel(*static_cast<const ChainJob*>(context), panel, 1); }, &job);
+}
+
+}  // namespace blocksparse

@@ -1,0 +1,20 @@
+// The reference: one lane and a true fused multiply-add, so its bits are those of the FMA instruction sets.
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "table.h"
+
+namespace blocksparse {
+namespace {
+namespace scalar {
+constexpr int64_t kPlainWidth = 1;
+#define PLAIN_FMA(a, b, c) std::fma(a, b, c)
+#include "operations.inl"
+#include "vector_plain.h"
+}  // namespace scalar
+}  // namespace
+
+const KernelTable kScalarTable = scalar::MakeTable(Isa::kScalar);
+
+}  // namespace blocksparse

@@ -1,0 +1,127 @@
+// What every instruction set implements: one table of functions, and the arguments they share.
+// Nothing here knows Node; sizes and indices were checked before a kernel sees them.
+#pragma once
+
+#include <cstdint>
+
+#include "../cpu/isa.h"
+
+namespace blocksparse {
+
+enum class Activation { kNone, kRelu, kGelu, kSilu, kSigmoid, kTanh };
+enum class Criterion { kMeanAbs, kL1, kL2, kMaxAbs };
+
+// Panels (lib/kernels/kernels.ts): a batch's features in columns of kPanel batch rows, padded to kLanes.
+constexpr int64_t kLanes = 16;
+constexpr int64_t kPanel = 64;
+
+inline int64_t PadBatch(int64_t m) { return (m + kLanes - 1) / kLanes * kLanes; }
+inline int64_t PanelCount(int64_t m) { return (m + kPanel - 1) / kPanel; }
+inline int64_t PanelWidth(int64_t m, int64_t panel) {
+  const int64_t left = PadBatch(m) - panel * kPanel;
+  return left < kPanel ? left : kPanel;
+}
+
+// A block-sparse operand as a kernel walks it: out x in, in blocks of r x c. Element (i, j) of entry e lies
+// at values[block(e) * r * c + i * row_stride + j * col_stride], so that the same loops read a matrix, its
+// transpose and the packed form.
+struct BlockView {
+  const int32_t* ptr;    // [block rows + 1]
+  const int32_t* index;  // block column of an entry
+  const int32_t* block;  // which block an entry is; null: the entry's own number
+  const float* values;
+  int64_t r, c;
+  int64_t row_stride, col_stride;
+  int64_t out, in;
+};
+
+// y[out][width] = act(W . x[in][width] + bias) for block rows [begin, end) of one panel.
+struct PanelForwardArgs {
+  BlockView w;
+  const float* bias;  // or null
+  Activation activation;
+  const float* x;
+  float* y;
+  int64_t width;  // a multiple of kLanes
+  int64_t begin, end;
+};
+
+// y[m][out] = act(x[m][in] . W^T + bias), row-major, for block rows [begin, end); W packed k-major
+// (row_stride 1, col_stride r).
+struct RowsForwardArgs {
+  BlockView w;
+  const float* bias;
+  Activation activation;
+  const float* x;
+  float* y;
+  int64_t m;
+  int64_t begin, end;
+};
+
+// gradient[block][i][j] = sum over the batch of dy[row][.] * x[col][.], in panels, for block rows [begin,
+// end).
+struct WeightGradientArgs {
+  const int32_t* ptr;
+  const int32_t* index;
+  int64_t r, c;
+  int64_t out, in;
+  const float* dy;
+  const float* x;
+  int64_t m;
+  float* gradient;       // [nnzb, r, c]; padding elements become 0
+  float* bias_gradient;  // [out] or null
+  int64_t begin, end;
+};
+
+struct AdamArgs {
+  float* weight;
+  const float* gradient;
+  float* first;
+  float* second;
+  int64_t count;
+  float rate, beta1, beta2, epsilon, second_scale;  // bias corrections folded into rate and second_scale
+  float l2, shrink;                                 // g += l2 * w;  w *= shrink
+};
+
+struct SgdArgs {
+  float* weight;
+  const float* gradient;
+  float* velocity;
+  int64_t count;
+  float rate, momentum, weight_decay;
+};
+
+struct BlockScoresArgs {
+  const float* weight;
+  int64_t rows, cols, r, c;
+  Criterion criterion;
+  float* scores;
+  float* scratch;  // [cols]
+  int64_t begin, end;
+};
+
+struct KernelTable {
+  Isa isa;
+  void (*panel_forward)(const PanelForwardArgs&);
+  void (*rows_forward)(const RowsForwardArgs&);
+  void (*weight_gradient)(const WeightGradientArgs&);
+  void (*activate)(Activation, const float* z, float* y, int64_t count);
+  void (*activation_gradient)(Activation, const float* saved, float* dy, int64_t count);
+  void (*adam)(const AdamArgs&);
+  void (*sgd)(const SgdArgs&);
+  void (*block_scores)(const BlockScoresArgs&);
+  // dst[f][lane] = src[lane][f]: count rows of k floats, given one pointer a row, into one panel.
+  void (*to_panel)(const float* const* rows, int64_t count, int64_t k, float* panel, int64_t width);
+  void (*from_panel)(const float* panel, int64_t width, int64_t count, int64_t n, float* out);
+};
+
+extern const KernelTable kScalarTable;    // the reference: one lane, std::fma; for tests
+extern const KernelTable kPortableTable;  // plain C++
+#if defined(__x86_64__)
+extern const KernelTable kAvx2Table;
+extern const KernelTable kAvx512Table;
+#endif
+
+const KernelTable& TableFor(Isa isa);
+
+}  // namespace blocksparse

@@ -1,0 +1,48 @@
+// 8 float lanes. Included inside a namespace and a target region.
+struct Vec {
+  static constexpr int64_t kWidth = 8;
+  static constexpr int kRegisters = 16;
+  __m256 v;
+
+  static Vec Zero() { return {_mm256_setzero_ps()}; }
+  static Vec Set1(float x) { return {_mm256_set1_ps(x)}; }
+  static Vec Load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static Vec LoadN(const float* p, int64_t n) { return {_mm256_maskload_ps(p, Mask(n))}; }
+  void Store(float* p) const { _mm256_storeu_ps(p, v); }
+  void StoreN(float* p, int64_t n) const { _mm256_maskstore_ps(p, Mask(n), v); }
+  static Vec Expand(const float* x, int64_t n, const int32_t* index) {
+    const __m256i lanes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
+    return {_mm256_permutevar8x32_ps(_mm256_maskload_ps(x, Mask(n)), lanes)};
+  }
+
+  static Vec Fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+  static Vec Max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
+  static Vec Min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
+  static Vec Abs(Vec a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
+  static Vec Sqrt(Vec a) { return {_mm256_sqrt_ps(a.v)}; }
+  static Vec Round(Vec a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+  static Vec SelectLess(Vec a, Vec b, Vec x, Vec y) {
+    return {_mm256_blendv_ps(y.v, x.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))};
+  }
+  static Vec Pow2(Vec n) {
+    const __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(e, 23))};
+  }
+  float Sum() const {
+    const __m128 b = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 c = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
+  }
+  void Pin() { asm("" : "+x"(v)); }
+
+ private:
+  static __m256i Mask(int64_t n) {
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(n)), lanes);
+  }
+};
+
+inline Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
+inline Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
+inline Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
+inline Vec operator/(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }

@@ -1,0 +1,51 @@
+// 16 float lanes. Included inside a namespace and a target region.
+struct Vec {
+  static constexpr int64_t kWidth = 16;
+  static constexpr int kRegisters = 32;
+  __m512 v;
+
+  static Vec Zero() { return {_mm512_setzero_ps()}; }
+  static Vec Set1(float x) { return {_mm512_set1_ps(x)}; }
+  static Vec Load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  static Vec LoadN(const float* p, int64_t n) { return {_mm512_maskz_loadu_ps(Mask(n), p)}; }
+  void Store(float* p) const { _mm512_storeu_ps(p, v); }
+  void StoreN(float* p, int64_t n) const { _mm512_mask_storeu_ps(p, Mask(n), v); }
+  // Lanes [first, first + n) of the window x[0, n) by index: x[index[lane]].
+  static Vec Expand(const float* x, int64_t n, const int32_t* index) {
+    return {_mm512_permutexvar_ps(_mm512_loadu_si512(index), _mm512_maskz_loadu_ps(Mask(n), x))};
+  }
+
+  static Vec Fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+  static Vec Max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+  static Vec Min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
+  static Vec Abs(Vec a) { return {_mm512_abs_ps(a.v)}; }
+  static Vec Sqrt(Vec a) { return {_mm512_sqrt_ps(a.v)}; }
+  static Vec Round(Vec a) { return {_mm512_roundscale_ps(a.v, 0)}; }
+  // a < b ? x : y
+  static Vec SelectLess(Vec a, Vec b, Vec x, Vec y) {
+    return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), y.v, x.v)};
+  }
+  // 2^n for whole n within the exponent range
+  static Vec Pow2(Vec n) {
+    const __m512i e = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(e, 23))};
+  }
+  // Lane l with l+8, then +4, +2, +1: the order every instruction set sums in.
+  float Sum() const {
+    const __m256 high = _mm512_extractf32x8_ps(v, 1);
+    const __m256 a = _mm256_add_ps(_mm512_castps512_ps256(v), high);
+    const __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    const __m128 c = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
+  }
+  // Keeps a loaded vector in a register: GCC 12 folds the load into each FMA's memory operand otherwise.
+  void Pin() { asm("" : "+v"(v)); }
+
+ private:
+  static __mmask16 Mask(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
+};
+
+inline Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+inline Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
+inline Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline Vec operator/(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }

@@ -1,0 +1,87 @@
+// kPlainWidth float lanes in plain C++, which the compiler vectorises as far as its baseline goes.
+// PLAIN_FMA(a, b, c) says how a multiply and an add combine. Included inside a namespace.
+struct Vec {
+  static constexpr int64_t kWidth = kPlainWidth;
+  static constexpr int kRegisters = 16;
+  float v[kPlainWidth];
+
+  template <typename Function>
+  static Vec Each(Function f) {
+    Vec r;
+    for (int64_t i = 0; i < kWidth; ++i) r.v[i] = f(i);
+    return r;
+  }
+
+  static Vec Zero() { return Set1(0.0f); }
+  static Vec Set1(float x) {
+    return Each([&](int64_t) { return x; });
+  }
+  static Vec Load(const float* p) {
+    return Each([&](int64_t i) { return p[i]; });
+  }
+  static Vec LoadN(const float* p, int64_t n) {
+    return Each([&](int64_t i) { return i < n ? p[i] : 0.0f; });
+  }
+  void Store(float* p) const { StoreN(p, kWidth); }
+  void StoreN(float* p, int64_t n) const {
+    for (int64_t i = 0; i < n && i < kWidth; ++i) p[i] = v[i];
+  }
+  static Vec Expand(const float* x, int64_t n, const int32_t* index) {
+    return Each([&](int64_t i) { return index[i] < n ? x[index[i]] : 0.0f; });
+  }
+
+  static Vec Fma(Vec a, Vec b, Vec c) {
+    return Each([&](int64_t i) { return PLAIN_FMA(a.v[i], b.v[i], c.v[i]); });
+  }
+  // As maxps and minps: the second operand when they do not compare.
+  static Vec Max(Vec a, Vec b) {
+    return Each([&](int64_t i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+  }
+  static Vec Min(Vec a, Vec b) {
+    return Each([&](int64_t i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+  }
+  static Vec Abs(Vec a) {
+    return Each([&](int64_t i) { return std::fabs(a.v[i]); });
+  }
+  static Vec Sqrt(Vec a) {
+    return Each([&](int64_t i) { return std::sqrt(a.v[i]); });
+  }
+  static Vec Round(Vec a) {
+    return Each([&](int64_t i) { return std::nearbyint(a.v[i]); });
+  }
+  static Vec SelectLess(Vec a, Vec b, Vec x, Vec y) {
+    return Each([&](int64_t i) { return a.v[i] < b.v[i] ? x.v[i] : y.v[i]; });
+  }
+  static Vec Pow2(Vec n) {
+    return Each([&](int64_t i) {
+      // NaN and out-of-range values have no integer: the caller's clamp leaves only NaN, which stays in the
+      // sum.
+      const int32_t whole = n.v[i] == n.v[i] ? static_cast<int32_t>(n.v[i]) : 0;
+      const uint32_t bits = static_cast<uint32_t>(whole + 127) << 23;
+      float r;
+      std::memcpy(&r, &bits, sizeof r);
+      return r;
+    });
+  }
+  float Sum() const {
+    Vec t = *this;
+    for (int64_t half = kWidth / 2; half > 0; half /= 2) {
+      for (int64_t i = 0; i < half; ++i) t.v[i] += t.v[i + half];
+    }
+    return t.v[0];
+  }
+  void Pin() {}
+};
+
+inline Vec operator+(Vec a, Vec b) {
+  return Vec::Each([&](int64_t i) { return a.v[i] + b.v[i]; });
+}
+inline Vec operator-(Vec a, Vec b) {
+  return Vec::Each([&](int64_t i) { return a.v[i] - b.v[i]; });
+}
+inline Vec operator*(Vec a, Vec b) {
+  return Vec::Each([&](int64_t i) { return a.v[i] * b.v[i]; });
+}
+inline Vec operator/(Vec a, Vec b) {
+  return Vec::Each([&](int64_t i) { return a.v[i] / b.v[i]; });
+}

@@ -1,0 +1,169 @@
+#include "pool.h"
+
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <thread>
+
+#if defined(_WIN32)
+#include <condition_variable>
+#else
+#include <pthread.h>
+#include <sched.h>
+#endif
+
+namespace blocksparse {
+namespace {
+
+// std::condition_variable::wait would raise the glibc floor to 2.30; pthread's own does not.
+#if defined(_WIN32)
+class Monitor {
+ public:
+  void Lock() { mutex_.lock(); }
+  void Unlock() { mutex_.unlock(); }
+  void Wait() {
+    std::unique_lock<std::mutex> lock(mutex_, std::adopt_lock);
+    condition_.wait(lock);
+    lock.release();
+  }
+  void WakeAll() { condition_.notify_all(); }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable condition_;
+};
+#else
+class Monitor {
+ public:
+  void Lock() { pthread_mutex_lock(&mutex_); }
+  void Unlock() { pthread_mutex_unlock(&mutex_); }
+  void Wait() { pthread_cond_wait(&condition_, &mutex_); }
+  void WakeAll() { pthread_cond_broadcast(&condition_); }
+
+ private:
+  pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
+  pthread_cond_t condition_ = PTHREAD_COND_INITIALIZER;
+};
+#endif
+
+inline void Relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+class Pool {
+ public:
+  // Never destroyed: its threads may be parked in it while the process exits.
+  static Pool& Get() {
+    static Pool* pool = new Pool();
+    return *pool;
+  }
+
+  bool TryRun(int64_t items, int threads, void (*run)(void*, int64_t), void* context) {
+    if (!owner_.try_lock()) return false;
+    Start(threads - 1);
+    monitor_.Lock();
+    run_ = run;
+    context_ = context;
+    items_ = items;
+    next_.store(0, std::memory_order_relaxed);
+    seats_ = threads - 1;
+    open_ = true;
+    generation_.fetch_add(1, std::memory_order_release);
+    if (parked_ > 0) monitor_.WakeAll();
+    monitor_.Unlock();
+
+    Work();
+
+    // A worker that comes late finds the job closed; one that is inside is waited for.
+    monitor_.Lock();
+    open_ = false;
+    monitor_.Unlock();
+    while (inside_.load(std::memory_order_acquire) > 0) Relax();
+    owner_.unlock();
+    return true;
+  }
+
+ private:
+  // About the time a core-to-core hand-over takes a hundred times over: longer gaps are not worth a busy
+  // core.
+  static constexpr std::chrono::microseconds kSpin{50};
+
+  void Start(int workers) {
+    while (started_ < workers) {
+      std::thread([this] { Loop(); }).detach();
+      ++started_;
+    }
+  }
+
+  void Work() {
+    for (;;) {
+      const int64_t item = next_.fetch_add(1, std::memory_order_relaxed);
+      if (item >= items_) return;
+      run_(context_, item);
+    }
+  }
+
+  void Loop() {
+    uint64_t seen = 0;
+    for (;;) {
+      const auto until = std::chrono::steady_clock::now() + kSpin;
+      while (generation_.load(std::memory_order_acquire) == seen &&
+             std::chrono::steady_clock::now() < until) {
+        for (int i = 0; i < 16; ++i) Relax();
+      }
+      monitor_.Lock();
+      while (generation_.load(std::memory_order_relaxed) == seen) {
+        ++parked_;
+        monitor_.Wait();
+        --parked_;
+      }
+      seen = generation_.load(std::memory_order_relaxed);
+      const bool enter = open_ && seats_ > 0;
+      if (enter) {
+        --seats_;
+        inside_.fetch_add(1, std::memory_order_relaxed);
+      }
+      monitor_.Unlock();
+      if (enter) {
+        Work();
+        inside_.fetch_sub(1, std::memory_order_release);
+      }
+    }
+  }
+
+  std::mutex owner_;
+  Monitor monitor_;
+  std::atomic<uint64_t> generation_{0};
+  std::atomic<int64_t> next_{0};
+  std::atomic<int> inside_{0};
+  // Guarded by monitor_, or written by the owner before the job opens:
+  bool open_ = false;
+  int seats_ = 0;
+  int parked_ = 0;
+  int started_ = 0;
+  int64_t items_ = 0;
+  void (*run_)(void*, int64_t) = nullptr;
+  void* context_ = nullptr;
+};
+
+}  // namespace
+
+int HardwareThreads() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+  const unsigned cores = std::thread::hardware_concurrency();
+  return cores == 0 ? 1 : static_cast<int>(cores);
+}
+
+void ParallelFor(int64_t items, int threads, void (*run)(void*, int64_t), void* context) {
+  if (threads > 1 && items > 1 && Pool::Get().TryRun(items, threads, run, context)) return;
+  for (int64_t i = 0; i < items; ++i) run(context, i);
+}
+
+}  // namespace blocksparse

@@ -1,0 +1,353 @@
+import { describe, expect, it } from 'vitest';
+import { allKernels } from '../../lib/kernels/choose.ts';
+import { CRITERIA, padBatch } from '../../lib/kernels/kernels.ts';
+import { CsrMatrix } from '../../lib/sparse/csr.ts';
+import {
+  type Case,
+  edgeCases,
+  expected,
+  fused,
+  generator,
+  implementations,
+  junk,
+  makeCase,
+  panelsOf,
+  randomCases,
+  rowsOf,
+} from './cases.ts';
+
+const cases = [...edgeCases, ...randomCases(400)];
+
+function expectClose(actual: Float32Array, wanted: Float64Array, bound: Float64Array, what: string): void {
+  expect(actual.length, what).toBe(wanted.length);
+  for (let i = 0; i < wanted.length; i++)
+    if (!(Math.abs(actual[i] - wanted[i]) <= bound[i]))
+      expect.fail(`${what}: element ${i} is ${actual[i]}, not ${wanted[i]} within ${bound[i]}`);
+}
+
+function forward(k: (typeof implementations)[number], c: Case, threads = 1): Float32Array {
+  const out = junk(c.m * c.matrix.shape[0]);
+  k.packLayer(c.matrix, c.bias, c.activation, threads).forward(c.x, c.m, out);
+  return out;
+}
+
+function train(k: (typeof implementations)[number], c: Case) {
+  const [n, kk] = c.matrix.shape;
+  const pattern = k.pattern(c.matrix);
+  const x = panelsOf(c.x, c.m, kk);
+  const dy = panelsOf(c.dy, c.m, n);
+  const y = junk(n * padBatch(c.m));
+  const dx = junk(kk * padBatch(c.m));
+  const dValues = junk(c.matrix.values.length);
+  const dBias = junk(n);
+  pattern.forward(c.matrix.values, c.bias, c.activation, x, c.m, y);
+  pattern.inputGradient(c.matrix.values, dy, c.m, dx);
+  pattern.weightGradient(dy, x, c.m, dValues, dBias);
+  return { y: rowsOf(y, c.m, n), dx: rowsOf(dx, c.m, kk), dValues, dBias };
+}
+
+describe('known answers', () => {
+  it.each(implementations)('$isa: [[1 2] [3 4]] . [5 6] + [1 -50], relu', (k) => {
+    const c = makeCase(0, [2, 2], [1, 2], 1, 1, 'relu');
+    c.matrix.values.set([1, 2, 3, 4]);
+    const out = new Float32Array(2);
+    k.packLayer(c.matrix, Float32Array.of(1, -50), 'relu', 1).forward(Float32Array.of(5, 6), 1, out);
+    expect([...out]).toEqual([18, 0]);
+  });
+});
+
+describe.each(implementations)('$isa', (k) => {
+  it(`forward: ${cases.length} shapes within the derived tolerance`, () => {
+    for (const c of cases) {
+      const { y, bound } = expected(c);
+      expectClose(forward(k, c), y, bound, c.name);
+    }
+  });
+
+  it('training: forward, input gradient, weight gradient, bias gradient', () => {
+    const eps = 2 ** -24;
+    for (const c of cases) {
+      const [n, kk] = c.matrix.shape;
+      const weight = c.matrix.toDense();
+      const got = train(k, c);
+      const { y, bound } = expected(c);
+      expectClose(got.y, y, bound, `forward ${c.name}`);
+      const dx = new Float64Array(c.m * kk);
+      const dxBound = new Float64Array(c.m * kk);
+      const dw = new Float64Array(n * kk);
+      const dwBound = new Float64Array(n * kk);
+      const db = new Float64Array(n);
+      const dbBound = new Float64Array(n);
+      for (let s = 0; s < c.m; s++)
+        for (let o = 0; o < n; o++) {
+          const d = c.dy[s * n + o];
+          db[o] += d;
+          dbBound[o] += Math.abs(d) * (c.m + 2) * eps;
+          for (let i = 0; i < kk; i++) {
+            dx[s * kk + i] += d * weight[o * kk + i];
+            dxBound[s * kk + i] += Math.abs(d * weight[o * kk + i]) * (n + 2) * eps;
+            dw[o * kk + i] += d * c.x[s * kk + i];
+            dwBound[o * kk + i] += Math.abs(d * c.x[s * kk + i]) * (c.m + 2) * eps;
+          }
+        }
+      expectClose(got.dx, dx, dxBound, `input gradient ${c.name}`);
+      expectClose(got.dBias, db, dbBound, `bias gradient ${c.name}`);
+      const [r, cc] = c.matrix.blockShape;
+      const { crowIndices, colIndices } = c.matrix;
+      for (let row = 0; row + 1 < crowIndices.length; row++)
+        for (let e = crowIndices[row]; e < crowIndices[row + 1]; e++)
+          for (let i = 0; i < r; i++)
+            for (let j = 0; j < cc; j++) {
+              const o = row * r + i;
+              const f = colIndices[e] * cc + j;
+              const actual = got.dValues[(e * r + i) * cc + j];
+              const inside = o < n && f < kk;
+              const wanted = inside ? dw[o * kk + f] : 0;
+              if (!(Math.abs(actual - wanted) <= (inside ? dwBound[o * kk + f] : 0)))
+                expect.fail(`weight gradient ${c.name}: [${o}, ${f}] is ${actual}, not ${wanted}`);
+            }
+    }
+  });
+
+  it('a chain equals its layers one by one', () => {
+    for (const m of [1, 5, 9, 20, 64, 100]) {
+      const a = makeCase(1, [70, 50], [4, 4], 0.4, m, 'relu');
+      const b = makeCase(2, [33, 70], [16, 16], 0.6, m, 'tanh');
+      const c = makeCase(3, [10, 33], [3, 5], 0.6, m);
+      const layers = [a, b, c].map((l) => k.packLayer(l.matrix, l.bias, l.activation, 1));
+      const out = junk(m * 10);
+      k.packChain(layers).forward(a.x, m, out);
+      const first = junk(m * 70);
+      const second = junk(m * 33);
+      const third = junk(m * 10);
+      layers[0].forward(a.x, m, first);
+      layers[1].forward(first, m, second);
+      layers[2].forward(second, m, third);
+      // The layers may differ in which design serves them: in the last bits only.
+      for (let i = 0; i < out.length; i++) expect(Math.abs(out[i] - third[i])).toBeLessThan(1e-5);
+    }
+  });
+
+  it('the async product equals the sync one, many at once', async () => {
+    const c = makeCase(5, [128, 96], [8, 8], 0.4, 40, 'gelu');
+    const layer = k.packLayer(c.matrix, c.bias, c.activation, 2);
+    const out = junk(c.m * 128);
+    layer.forward(c.x, c.m, out);
+    const results = await Promise.all(Array.from({ length: 50 }, () => layer.forwardAsync(c.x, c.m)));
+    for (const result of results) expect(result).toEqual(out);
+  });
+
+  it('x is copied before forwardAsync returns', async () => {
+    const c = makeCase(6, [64, 64], [4, 4], 0.5, 16);
+    const layer = k.packLayer(c.matrix, c.bias, c.activation, 1);
+    const out = junk(c.m * 64);
+    layer.forward(c.x, c.m, out);
+    const x = c.x.slice();
+    const pending = layer.forwardAsync(x, c.m);
+    x.fill(Number.NaN);
+    structuredClone(x.buffer, { transfer: [x.buffer] });
+    expect(await pending).toEqual(out);
+  });
+
+  it('a NaN or Inf reaches only the outputs that use it', () => {
+    for (const m of [1, 4, 16, 40])
+      for (const block of [4, 5, 16, 32]) {
+        const c = makeCase(7, [37, 41], [block, block], 1, m);
+        c.x[0] = Number.NaN;
+        c.x[40] = Number.POSITIVE_INFINITY;
+        const out = forward(k, c);
+        for (let i = 0; i < out.length; i++) expect(Number.isFinite(out[i])).toBe(i >= 37);
+      }
+  });
+
+  it('panels: to and from, with gathered rows', () => {
+    const random = generator(3);
+    for (const [m, f] of [
+      [1, 1],
+      [17, 5],
+      [64, 33],
+      [100, 20],
+      [130, 16],
+    ]) {
+      const x = Float32Array.from({ length: 200 * f }, () => random());
+      const rows = Int32Array.from({ length: m }, () => Math.floor(random() * 200));
+      const gathered = new Float32Array(m * f);
+      rows.forEach((row, i) => {
+        gathered.set(x.subarray(row * f, (row + 1) * f), i * f);
+      });
+      const panels = junk(f * padBatch(m));
+      k.toPanels(x, rows, m, f, panels);
+      expect(panels).toEqual(panelsOf(gathered, m, f));
+      const back = junk(m * f);
+      k.fromPanels(panels, m, f, back);
+      expect(back).toEqual(gathered);
+    }
+  });
+
+  it('block scores, every criterion, truncated edges', () => {
+    const random = generator(4);
+    for (const [n, kk, r, c] of [
+      [13, 29, 4, 4],
+      [32, 32, 16, 16],
+      [10, 300, 3, 5],
+      [7, 7, 1, 1],
+      [5, 40, 64, 7],
+      [0, 5, 2, 2],
+    ]) {
+      const weight = Float32Array.from({ length: n * kk }, () => random() * 2 - 1);
+      const gridCols = Math.ceil(kk / c);
+      for (const criterion of CRITERIA) {
+        const out = junk(Math.ceil(n / r) * gridCols);
+        k.scoreBlocks(weight, [n, kk], [r, c], criterion, out);
+        out.forEach((score, index) => {
+          const values: number[] = [];
+          const top = Math.floor(index / gridCols) * r;
+          const left = (index % gridCols) * c;
+          for (let y = top; y < Math.min(top + r, n); y++)
+            for (let x = left; x < Math.min(left + c, kk); x++) values.push(Math.abs(weight[y * kk + x]));
+          const sum = values.reduce((a, b) => a + b, 0);
+          const wanted = {
+            'mean-abs': sum / values.length,
+            l1: sum,
+            l2: Math.hypot(...values),
+            'max-abs': Math.max(...values),
+          }[criterion];
+          expect(Math.abs(score - wanted)).toBeLessThanOrEqual(wanted * (values.length + 4) * 2 ** -24);
+        });
+      }
+    }
+  });
+
+  it('CSR forward', () => {
+    for (const m of [1, 3, 20, 70]) {
+      const c = makeCase(8, [45, 60], [1, 1], 0.15, m);
+      c.bias = null;
+      const csr = CsrMatrix.fromBsr(c.matrix);
+      const out = junk(m * 45);
+      k.csrForward(csr.crowIndices, csr.colIndices, csr.values, 45, 60, c.x, m, out);
+      const { z, bound } = expected(c);
+      expectClose(out, z, bound, `csr M ${m}`);
+    }
+  });
+
+  it('optimizer steps follow their formulas', () => {
+    const random = generator(9);
+    const length = 37;
+    const make = () => Float32Array.from({ length }, () => random() - 0.5);
+    const [w, g, m] = [make(), make(), make()];
+    const v = make().map(Math.abs);
+    for (const decoupled of [false, true]) {
+      const how = {
+        learningRate: 0.01,
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weightDecay: 0.1,
+        decoupled,
+        step: 3,
+      };
+      const [w1, m1, v1] = [w.slice(), m.slice(), v.slice()];
+      k.adamStep(w1, g, m1, v1, how);
+      for (let i = 0; i < length; i++) {
+        const gi = decoupled ? g[i] : g[i] + 0.1 * w[i];
+        const mi = 0.9 * m[i] + 0.1 * gi;
+        const vi = 0.999 * v[i] + 0.001 * gi * gi;
+        const start = decoupled ? w[i] * (1 - 0.001) : w[i];
+        const wi = start - (0.01 * (mi / (1 - 0.9 ** 3))) / (Math.sqrt(vi / (1 - 0.999 ** 3)) + 1e-8);
+        expect(m1[i]).toBeCloseTo(mi, 6);
+        expect(v1[i]).toBeCloseTo(vi, 6);
+        expect(w1[i]).toBeCloseTo(wi, 5);
+      }
+    }
+    const [w2, velocity] = [w.slice(), m.slice()];
+    k.sgdStep(w2, g, velocity, { learningRate: 0.1, momentum: 0.9, weightDecay: 0.01 });
+    for (let i = 0; i < length; i++) {
+      const vi = 0.9 * m[i] + g[i] + 0.01 * w[i];
+      expect(velocity[i]).toBeCloseTo(vi, 6);
+      expect(w2[i]).toBeCloseTo(w[i] - 0.1 * vi, 6);
+    }
+  });
+
+  it('refuses wrong arguments by name', () => {
+    const c = makeCase(10, [8, 8], [4, 4], 1, 2);
+    const layer = k.packLayer(c.matrix, null, 'none', 1);
+    const out = new Float32Array(16);
+    expect(() => layer.forward(c.x.subarray(1), 2, out)).toThrow(/x must be .*16/);
+    expect(() => layer.forward(c.x, 2, out.subarray(1))).toThrow(/out must be .*16/);
+    expect(() => layer.forward(new Float64Array(16) as never, 2, out)).toThrow(TypeError);
+    expect(() => layer.forward(c.x, 2, c.x)).toThrow(/out must be .*apart from x/);
+    const shared = new Float32Array(40);
+    expect(() => layer.forward(shared.subarray(0, 16), 2, shared.subarray(15, 31))).toThrow(/out must be/);
+    const { crowIndices, values, shape, blockShape } = c.matrix;
+    const colIndices = c.matrix.colIndices.slice();
+    colIndices[1] = 9;
+    const bad = { shape, blockShape, crowIndices, colIndices, values };
+    expect(() => k.packLayer(bad, null, 'none', 1)).toThrow(/colIndices\[1\]/);
+    expect(() => k.pattern(bad)).toThrow(/colIndices\[1\]/);
+    expect(() => k.toPanels(c.x, Int32Array.of(0, 5), 2, 8, new Float32Array(128))).toThrow(/rows\[1\]/);
+    expect(() => k.packChain([])).toThrow(/layers/);
+    expect(() => k.packChain([layer, {} as never])).toThrow(TypeError);
+    const gone = new Float32Array(16);
+    structuredClone(gone.buffer, { transfer: [gone.buffer] });
+    expect(() => layer.forward(gone, 2, out)).toThrow(/x must be/);
+    expect(() => layer.forward.call({}, c.x, 2, out)).toThrow();
+  });
+
+  it('takes views of a SharedArrayBuffer', () => {
+    const c = makeCase(11, [8, 8], [4, 4], 1, 2);
+    const x = new Float32Array(new SharedArrayBuffer(64));
+    const out = new Float32Array(new SharedArrayBuffer(64));
+    x.set(c.x);
+    k.packLayer(c.matrix, c.bias, 'none', 1).forward(x, 2, out);
+    expect([...out]).toEqual([...forward(k, c)]);
+  });
+});
+
+function expectSameBits(
+  a: Record<string, Float32Array>,
+  b: Record<string, Float32Array>,
+  what: string,
+): void {
+  for (const [name, array] of Object.entries(a)) {
+    const other = b[name];
+    const equal = Buffer.from(array.buffer).equals(Buffer.from(other.buffer));
+    if (!equal) {
+      const at = array.findIndex((value, i) => !Object.is(value, other[i]));
+      expect.fail(`${what}: ${name}[${at}] is ${other[at]}, not ${array[at]}`);
+    }
+  }
+}
+
+describe('the same bits', () => {
+  it('on every instruction set with FMA', () => {
+    expect(fused.length).toBeGreaterThan(0);
+    for (const c of cases) {
+      const reference = fused[fused.length - 1];
+      const wanted = forward(reference, c);
+      const trained = train(reference, c);
+      for (const k of fused) {
+        expectSameBits(
+          { out: wanted, ...trained },
+          { out: forward(k, c), ...train(k, c) },
+          `${k.isa} ${c.name}`,
+        );
+      }
+    }
+  });
+
+  it('with two threads as with one', () => {
+    const one = allKernels(1).filter((k) => k.backend === 'native');
+    const two = allKernels(2);
+    for (const m of [1, 8, 33, 128, 300])
+      for (const block of [4, 16]) {
+        const c = makeCase(20 + m, [512, 384], [block, block], 0.5, m, 'relu');
+        one.slice(0, 3).forEach((k, i) => {
+          expectSameBits(
+            { out: forward(k, c, 1), ...train(k, c) },
+            { out: forward(two[i], c, 2), ...train(two[i], c) },
+            `${k.isa} ${c.name}`,
+          );
+        });
+      }
+  });
+});
