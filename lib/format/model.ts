@@ -1,0 +1,325 @@
+import { isDeepStrictEqual } from 'node:util';
+import { z } from 'zod';
+import { checkArray } from '../check.ts';
+import { BlocksparseError, describe, rangeError, typeError } from '../errors.ts';
+import { kernels } from '../kernels/choose.ts';
+import { ACTIVATIONS, type Activation, type PackedChain } from '../kernels/kernels.ts';
+import type { LinearWeights } from '../nn/linear.ts';
+import { checkNetwork, Network } from '../nn/network.ts';
+import { checkLayers, type LayerSpec, layerName, planOf } from '../nn/spec.ts';
+import { BsrMatrix, type StorageBytes, storageBytes } from '../sparse/bsr.ts';
+import { MAX_BLOCK_SIDE, MAX_DIMENSION, MAX_ELEMENTS, type Pair } from '../sparse/grid.ts';
+import { checkPath, writeFileAtomic } from './atomic.ts';
+import {
+  encodeSafetensors,
+  inFile,
+  invalidFile,
+  readSafetensorsFile,
+  type SafetensorsFile,
+} from './safetensors.ts';
+import { isDense, nameLayers, readWeights, tensorsOf } from './state-dict.ts';
+
+/** What this version writes; it reads no other. */
+const FORMAT_VERSION = 1;
+
+const KEYS = {
+  format: 'blocksparse.format',
+  network: 'blocksparse.network',
+  layers: 'blocksparse.layers',
+  info: 'blocksparse.info',
+} as const;
+
+/** What the tensors of one linear layer mean: `blocksparse.layers` is a list of these, in order. */
+const LayerEntries = z.array(
+  z.object({
+    name: z.string(),
+    shape: z.tuple([z.int().min(1).max(MAX_DIMENSION), z.int().min(1).max(MAX_DIMENSION)]),
+    blockShape: z.tuple([z.int().min(1).max(MAX_BLOCK_SIDE), z.int().min(1).max(MAX_BLOCK_SIDE)]),
+    activation: z.enum(ACTIVATIONS),
+  }),
+);
+
+/** One linear layer of a model. */
+export interface ModelLayer extends LinearWeights {
+  /** Prefix of its tensors' names in a file. */
+  readonly name: string;
+  /** What directly follows it. */
+  readonly activation: Activation;
+}
+
+export interface LoadOptions {
+  /** The network that a plain `state_dict` belongs to. A model file has its own; given too, it must be the same. */
+  readonly layers?: readonly LayerSpec[];
+}
+
+/**
+ * A trained network, dense or block-sparse, for inference and as a file. Its weights are its own copies; they
+ * are packed for the kernels at the first run, and changing them after that has no effect on results.
+ */
+export class Model {
+  readonly layers: readonly LayerSpec[];
+  /** The linear layers, in order. */
+  readonly matrices: readonly ModelLayer[];
+  /** What else the file should keep, such as the input's normalisation: any JSON object. */
+  readonly info: Record<string, unknown>;
+  #chain: PackedChain | undefined;
+
+  private constructor(
+    layers: readonly LayerSpec[],
+    weights: readonly LinearWeights[],
+    info: Record<string, unknown>,
+  ) {
+    this.layers = Object.freeze(layers.map((layer) => Object.freeze({ ...layer })));
+    const { stages } = planOf(this.layers);
+    this.matrices = Object.freeze(
+      stages.map(({ name, activation }, i) => {
+        const { matrix, bias } = weights[i];
+        return Object.freeze({ name, activation, matrix, bias });
+      }),
+    );
+    this.info = info;
+  }
+
+  /**
+   * Reads a model file, or with `layers` a plain safetensors `state_dict` of Linear layers: NAME.weight and
+   * NAME.bias in F32, F16 or BF16, found by the layer's `name`, by its index in the list, or by order. Rejects
+   * with TypeError or RangeError for wrong arguments, BlocksparseError INVALID_FILE for a file that is damaged
+   * or holds something else, and with the system's error (ENOENT, EACCES) for one that cannot be read.
+   */
+  static async load(path: string | URL, options: LoadOptions = {}): Promise<Model> {
+    const file = checkPath('path', path);
+    if (typeof options !== 'object' || options === null) throw typeError('options', 'an object', options);
+    if (options.layers !== undefined) checkLayers('options.layers', options.layers);
+    const content = await readSafetensorsFile(file);
+    try {
+      const { layers, weights, info } = content.metadata.has(KEYS.format)
+        ? decodeModel(content, options.layers)
+        : decodeStateDict(content, options.layers);
+      return new Model(layers, weights, info);
+    } catch (error) {
+      throw inFile(file, error);
+    }
+  }
+
+  /** A copy of the network as it is now. `info` must be an object that JSON can hold. Throws TypeError. */
+  static fromNetwork(network: Network, info: Record<string, unknown> = {}): Model {
+    checkNetwork('network', network);
+    return new Model(network.layers, copyWeights(network.linears), cloneInfo(info));
+  }
+
+  /**
+   * Writes the model file, atomically: until it is complete, the old file of that name stays. Rejects with
+   * BlocksparseError WRITE_FAILED (full disk, unwritable folder), or RangeError when weights were damaged.
+   */
+  async save(path: string | URL): Promise<void> {
+    const file = checkPath('path', path);
+    // Checked copies: what is changed while the disk works, or was changed wrongly before, never gets there.
+    const weights = copyWeights(this.matrices);
+    const tensors = new Map(this.matrices.flatMap(({ name }, i) => tensorsOf(name, weights[i])));
+    const entries = this.matrices.map(({ name, matrix, activation }) => {
+      return { name, shape: matrix.shape, blockShape: matrix.blockShape, activation };
+    });
+    const metadata = new Map([
+      [KEYS.format, JSON.stringify(FORMAT_VERSION)],
+      [KEYS.network, JSON.stringify(this.layers)],
+      [KEYS.layers, JSON.stringify(entries)],
+      [KEYS.info, JSON.stringify(cloneInfo(this.info))],
+    ]);
+    await writeFileAtomic(file, encodeSafetensors(tensors, metadata));
+  }
+
+  /**
+   * Outputs [M, outFeatures] for row-major `x` [M, inFeatures], any M from 0, computed off the event loop. `x` is
+   * copied before this returns. Rejects with TypeError or RangeError when x is no Float32Array of whole rows.
+   */
+  async run(x: Float32Array): Promise<Float32Array> {
+    const m = this.#rows(x);
+    return m === 0 ? new Float32Array(0) : this.#packed().forwardAsync(x, m);
+  }
+
+  /** The same result as `run`, computed before it returns. */
+  runSync(x: Float32Array): Float32Array {
+    const m = this.#rows(x);
+    const out = new Float32Array(m * this.outFeatures);
+    if (m > 0) this.#packed().forward(x, m, out);
+    return out;
+  }
+
+  /** A trainable copy. */
+  toNetwork(): Network {
+    return Network.fromParts(this.layers, this.matrices);
+  }
+
+  get inFeatures(): number {
+    return this.matrices[0].matrix.shape[1];
+  }
+
+  get outFeatures(): number {
+    return this.matrices[this.matrices.length - 1].matrix.shape[0];
+  }
+
+  /** Weights inside kept blocks / all weights, over all layers; biases do not count. */
+  get density(): number {
+    let kept = 0;
+    let all = 0;
+    for (const { matrix } of this.matrices) {
+      kept += keptElements(matrix);
+      all += matrix.shape[0] * matrix.shape[1];
+    }
+    return kept / all;
+  }
+
+  /** Bytes of the weights as a file stores them, and as dense ones; biases and the header do not count. */
+  get bytes(): StorageBytes {
+    let values = 0;
+    let indices = 0;
+    let elements = 0;
+    for (const { matrix } of this.matrices) {
+      const all = matrix.shape[0] * matrix.shape[1];
+      elements += all;
+      values += isDense(matrix) ? 4 * all : matrix.bytes.values;
+      indices += isDense(matrix) ? 0 : matrix.bytes.indices;
+    }
+    return storageBytes(values, indices, [1, elements]);
+  }
+
+  #packed(): PackedChain {
+    if (!this.#chain) {
+      const { packLayer, packChain, threads } = kernels();
+      this.#chain = packChain(
+        this.matrices.map(({ matrix, bias, activation }) => packLayer(matrix, bias, activation, threads)),
+      );
+    }
+    return this.#chain;
+  }
+
+  /** Rows of x. Private, so that calling run or runSync on something else is a TypeError. */
+  #rows(x: unknown): number {
+    checkArray('x', x, Float32Array);
+    const k = this.inFeatures;
+    if (x.length % k !== 0) throw rangeError('x', `of whole rows of ${k} features`, x);
+    const m = x.length / k;
+    if (m * this.outFeatures > MAX_ELEMENTS)
+      throw rangeError('x', `of at most ${Math.floor(MAX_ELEMENTS / this.outFeatures)} rows`, x);
+    return m;
+  }
+}
+
+/** Elements that exist in the kept blocks. Not by a mask, whose size a small file could make huge. */
+function keptElements({ grid, crowIndices, colIndices }: BsrMatrix): number {
+  let kept = 0;
+  for (let row = 0; row < grid.gridRows; row++)
+    for (let i = crowIndices[row]; i < crowIndices[row + 1]; i++)
+      kept += grid.elementsOf(row * grid.gridCols + colIndices[i]);
+  return kept;
+}
+
+function copyWeights(weights: readonly LinearWeights[]): LinearWeights[] {
+  return weights.map(({ matrix, bias }) => {
+    return { matrix: BsrMatrix.fromArrays(matrix), bias: bias?.slice() ?? null };
+  });
+}
+
+function cloneInfo(info: unknown): Record<string, unknown> {
+  if (typeof info !== 'object' || info === null || Array.isArray(info))
+    throw typeError('info', 'an object', info);
+  try {
+    return JSON.parse(JSON.stringify(info));
+  } catch (cause) {
+    throw new TypeError(`info must be an object that JSON can hold: ${(cause as Error).message}`, { cause });
+  }
+}
+
+interface Decoded {
+  readonly layers: readonly LayerSpec[];
+  readonly weights: readonly LinearWeights[];
+  readonly info: Record<string, unknown>;
+}
+
+function decodeModel(
+  { metadata, tensors }: SafetensorsFile,
+  expected: readonly LayerSpec[] | undefined,
+): Decoded {
+  const version = parseJson(metadata, KEYS.format);
+  if (version !== FORMAT_VERSION)
+    throw invalidFile(
+      `is of format version ${metadata.get(KEYS.format)?.slice(0, 20)}; this reads ${FORMAT_VERSION}`,
+    );
+  const layers = parseNetwork(parseJson(metadata, KEYS.network));
+  if (expected && !isDeepStrictEqual(canonical(layers), canonical(expected)))
+    throw invalidFile('holds another network than options.layers describes');
+  const { stages } = planOf(layers);
+  const found = LayerEntries.safeParse(parseJson(metadata, KEYS.layers));
+  if (!found.success) {
+    const { path, message } = found.error.issues[0];
+    throw invalidFile(`${KEYS.layers}: ${message} at ${path.join('.') || 'the top'}`);
+  }
+  const entries = found.data;
+  if (entries.length !== stages.length)
+    throw invalidFile(`${KEYS.layers} has ${entries.length} entries for ${stages.length} linear layers`);
+  stages.forEach(({ name, activation, spec }, i) => {
+    const shape: Pair = [spec.outFeatures, spec.inFeatures];
+    const { blockShape: _, ...entry } = entries[i];
+    if (!isDeepStrictEqual(entry, { name, shape, activation }))
+      throw invalidFile(`${KEYS.layers}[${i}] does not fit layer ${describe(name)} of ${KEYS.network}`);
+  });
+  const info = metadata.has(KEYS.info) ? parseJson(metadata, KEYS.info) : {};
+  if (typeof info !== 'object' || info === null || Array.isArray(info))
+    throw invalidFile(`${KEYS.info} is not an object`);
+  const blockShapes = entries.map(({ blockShape }) => blockShape);
+  return {
+    layers,
+    weights: readWeights(tensors, stages, blockShapes),
+    info: info as Record<string, unknown>,
+  };
+}
+
+function decodeStateDict({ tensors }: SafetensorsFile, given: readonly LayerSpec[] | undefined): Decoded {
+  if (!given)
+    throw invalidFile(
+      `does not describe a network (${KEYS.format}); options.layers can say what its tensors are`,
+    );
+  const layers = nameLayers(tensors, given);
+  return { layers, weights: readWeights(tensors, planOf(layers).stages), info: {} };
+}
+
+function parseJson(metadata: ReadonlyMap<string, string>, key: string): unknown {
+  const text = metadata.get(key);
+  if (text === undefined) throw invalidFile(`has no ${key} in its metadata`);
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new BlocksparseError('INVALID_FILE', `${key} is not JSON: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function parseNetwork(value: unknown): readonly LayerSpec[] {
+  try {
+    checkLayers(KEYS.network, value);
+    return value.map(knownFields);
+  } catch (cause) {
+    throw new BlocksparseError('INVALID_FILE', (cause as Error).message, { cause });
+  }
+}
+
+/** A checked layer without whatever else the file says about it. */
+function knownFields(layer: LayerSpec): LayerSpec {
+  if (layer.type === 'dropout') return { type: layer.type, p: layer.p };
+  if (layer.type !== 'linear') return { type: layer.type };
+  const { type, name, inFeatures, outFeatures, bias } = layer;
+  return {
+    type,
+    ...(name === undefined ? {} : { name }),
+    inFeatures,
+    outFeatures,
+    ...(bias === undefined ? {} : { bias }),
+  };
+}
+
+/** The layers with their defaults filled in, for comparison. */
+function canonical(layers: readonly LayerSpec[]): unknown {
+  return layers.map(knownFields).map((layer, i) => {
+    if (layer.type !== 'linear') return layer;
+    return { ...layer, name: layerName(layer, i), bias: layer.bias !== false };
+  });
+}
