@@ -48,6 +48,7 @@ export class BsrLinear {
 
   /** x [M, K] to [M, N], into `out` when given, which must not overlap x. */
   forward(x: Float32Array, out?: Float32Array): Float32Array {
+    checkReceiver(#layer in this, this);
     const m = batchRows(x, this.inFeatures);
     if (out === undefined) out = new Float32Array(m * this.outFeatures);
     else checkArray('out', out, Float32Array, m * this.outFeatures);
@@ -57,6 +58,7 @@ export class BsrLinear {
 
   /** The same off the event loop. x is copied before this returns; `out` is filled when the promise resolves. */
   async forwardAsync(x: Float32Array, out?: Float32Array): Promise<Float32Array> {
+    checkReceiver(#layer in this, this);
     const m = batchRows(x, this.inFeatures);
     if (out !== undefined) checkArray('out', out, Float32Array, m * this.outFeatures);
     const result = await this.#layer.forwardAsync(x, m);
@@ -69,7 +71,12 @@ export class BsrLinear {
 
   /** What serves a batch of this many rows, why, and how many bytes the layer holds. */
   explain(batch: number): LayerInfo {
+    checkReceiver(#layer in this, this);
     checkInteger('batch', batch, 1, MAX_DIMENSION);
     return this.#layer.info(batch);
   }
+}
+
+function checkReceiver(right: boolean, receiver: unknown): void {
+  if (!right) throw typeError('this', 'a BsrLinear', receiver);
 }

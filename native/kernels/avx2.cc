@@ -19,8 +19,9 @@
 namespace blocksparse {
 namespace {
 namespace avx2 {
-#include "operations.inl"
 #include "vector_avx2.h"
+
+#include "operations.inl"
 }  // namespace avx2
 }  // namespace
 

@@ -26,8 +26,9 @@
 namespace blocksparse {
 namespace {
 namespace avx512 {
-#include "operations.inl"
 #include "vector_avx512.h"
+
+#include "operations.inl"
 }  // namespace avx512
 }  // namespace
 

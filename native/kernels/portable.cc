@@ -10,8 +10,9 @@ namespace {
 namespace portable {
 constexpr int64_t kPlainWidth = 8;
 #define PLAIN_FMA(a, b, c) ((a) * (b) + (c))
-#include "operations.inl"
 #include "vector_plain.h"
+
+#include "operations.inl"
 }  // namespace portable
 }  // namespace
 

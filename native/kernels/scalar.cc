@@ -10,8 +10,9 @@ namespace {
 namespace scalar {
 constexpr int64_t kPlainWidth = 1;
 #define PLAIN_FMA(a, b, c) std::fma(a, b, c)
-#include "operations.inl"
 #include "vector_plain.h"
+
+#include "operations.inl"
 }  // namespace scalar
 }  // namespace
 

@@ -1,0 +1,56 @@
+import { Command, Option } from 'commander';
+import { benchModel, benchTable } from '../report/bench.ts';
+import { interruptible } from './interrupt.ts';
+import { loadModel, type ModelOptions, modelOptions } from './model.ts';
+import { integer, integerList, jsonOption, seedOption } from './options.ts';
+import { makeOutput } from './output.ts';
+
+interface Options extends ModelOptions {
+  batches: number[];
+  samples: number;
+  seed: number;
+  json: boolean;
+}
+
+export function benchCommand(): Command {
+  const command = new Command('bench')
+    .description('Time a pruned model against itself stored densely, per layer and whole.')
+    .argument('<model>', 'model file, or a safetensors state_dict of Linear layers (then give --layers)')
+    .addOption(
+      new Option('--batches <sizes>', 'rows of input in a call')
+        .argParser(integerList(1, 1))
+        .default([1, 32, 256], '1,32,256'),
+    )
+    .addOption(
+      new Option('--samples <n>', 'samples of each measurement; the median counts')
+        .argParser(integer(1, 10_000))
+        .default(31),
+    )
+    .addOption(seedOption());
+  return modelOptions(command)
+    .addOption(jsonOption())
+    .addHelpText('after', '\nExample:\n  $ blocksparse bench pruned.safetensors --batches 1,32,256')
+    .action(async (path: string, options: Options) => {
+      await interruptible((signal) => benchFile(path, options, signal));
+    });
+}
+
+async function benchFile(path: string, options: Options, signal: AbortSignal): Promise<void> {
+  const { batches, samples, seed } = options;
+  const output = makeOutput(options.json);
+  const model = await loadModel(path, options);
+  const bar = output.bar('measuring', batches.length * (model.matrices.length + 1));
+  try {
+    const result = await benchModel(model, {
+      batches,
+      samples,
+      seed,
+      signal,
+      onStep: (done, _total, what) => bar.update(done, what),
+    });
+    bar.stop();
+    output.result(benchTable(result), { model: path, ...result });
+  } finally {
+    bar.stop();
+  }
+}

@@ -1,0 +1,158 @@
+import { Command, Option } from 'commander';
+import { loadDataset } from '../data/dataset.ts';
+import { Model } from '../format/model.ts';
+import { CRITERIA, type Criterion } from '../kernels/kernels.ts';
+import { split } from '../nn/dataset.ts';
+import { prune } from '../prune/prune.ts';
+import { paperSchedule, type Schedule, type TargetSchedule } from '../prune/schedule.ts';
+import { percent } from '../report/numbers.ts';
+import { interruptible } from './interrupt.ts';
+import { loadModel, type ModelOptions, modelOptions } from './model.ts';
+import {
+  addTrainingOptions,
+  blockShape,
+  dataOption,
+  integer,
+  jsonOption,
+  number,
+  optimizerOf,
+  rateOf,
+  type TrainingOptions,
+} from './options.ts';
+import { makeOutput } from './output.ts';
+
+interface Options extends TrainingOptions, ModelOptions {
+  block: [number, number];
+  schedule: 'paper' | TargetSchedule['type'];
+  sparsity?: number;
+  rounds: number;
+  criterion: Criterion;
+  scope: 'layer' | 'global';
+  floor?: number;
+  output: string;
+  resume: boolean;
+  data?: string;
+  json: boolean;
+}
+
+export function pruneCommand(): Command {
+  const command = new Command('prune')
+    .description('Prune a model in rounds, retraining after each; the output file always holds the last one.')
+    .argument('<model>', 'model file, or a safetensors state_dict of Linear layers (then give --layers)')
+    .addOption(
+      new Option('--block <shape>', 'rows x columns of a block').argParser(blockShape).default([4, 4], '4x4'),
+    )
+    .addOption(
+      new Option('--schedule <name>', 'how sparsity grows over the rounds')
+        .choices(['paper', 'one-shot', 'linear', 'exponential', 'cubic'])
+        .default('paper'),
+    )
+    .addOption(
+      new Option('--sparsity <x>', "final sparsity, 0 to 1; for every schedule but the paper's").argParser(
+        number(0, 1),
+      ),
+    )
+    .addOption(new Option('--rounds <n>', 'rounds').argParser(integer(1, 10_000)).default(16))
+    .addOption(
+      new Option('--criterion <name>', 'score of a block').choices([...CRITERIA]).default('mean-abs'),
+    )
+    .addOption(
+      new Option('--scope <name>', 'select blocks in each layer, or over all layers together')
+        .choices(['layer', 'global'])
+        .default('layer'),
+    )
+    .addOption(
+      new Option('--floor <x>', 'least density of a layer, with --scope global').argParser(number(0, 1)),
+    );
+  modelOptions(command);
+  return addTrainingOptions(command, 4, 'times over the training set after each round')
+    .requiredOption('--output <file>', 'model file to write, after every round')
+    .option('--resume', 'go on after the round that the output file holds', false)
+    .addOption(dataOption())
+    .addOption(jsonOption())
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ blocksparse prune dense.safetensors --block 4x4 --schedule paper --output pruned.safetensors' +
+        '\n\nCtrl-C leaves the last finished round in the output file; the same command with --resume goes on.',
+    )
+    .action(async (path: string, options: Options, self: Command) => {
+      const { schedule, sparsity } = options;
+      if ((schedule === 'paper') !== (sparsity === undefined))
+        self.error(
+          schedule === 'paper'
+            ? "error: --sparsity does not go with the paper's schedule, which has fixed fractions"
+            : `error: the ${schedule} schedule needs --sparsity`,
+          { exitCode: 2 },
+        );
+      if (schedule === 'paper' && options.scope === 'global')
+        self.error(
+          "error: the paper's schedule selects in each layer; --scope global needs another --schedule",
+          {
+            exitCode: 2,
+          },
+        );
+      await interruptible((signal) => pruneFile(path, options, signal));
+    });
+}
+
+function scheduleOf(options: Options, layers: number): Schedule {
+  const { schedule: type, sparsity = 0, rounds } = options;
+  return type === 'paper' ? paperSchedule(layers, rounds) : { type, sparsity, rounds };
+}
+
+async function pruneFile(path: string, options: Options, signal: AbortSignal): Promise<void> {
+  const { rounds, seed, epochs, output: checkpoint } = options;
+  const output = makeOutput(options.json);
+  const model = await loadModel(path, options);
+  const network = model.toNetwork();
+  const data = await loadDataset(options.data);
+  const validationCount = options.validation ?? Math.floor(data.train.count / 10);
+  const { train, validation } = split(data.train, validationCount);
+  output.line(
+    `pruning ${path} in ${rounds} rounds, ${epochs} epochs each on ${train.count} images of ${data.name}`,
+  );
+  const bar = output.bar('pruning', rounds);
+  let done = 0;
+  try {
+    const result = await prune(network, {
+      blockShape: options.block,
+      schedule: scheduleOf(options, network.linears.length),
+      criterion: options.criterion,
+      scope: options.scope,
+      ...(options.floor === undefined ? {} : { floor: options.floor }),
+      retrain: {
+        data: train,
+        epochs,
+        batchSize: options.batch,
+        optimizer: optimizerOf(options),
+        rate: rateOf(options),
+        seed,
+        onEpoch: ({ epoch, loss }) => bar.update(done, `epoch ${epoch}/${epochs}, loss ${loss.toFixed(4)}`),
+      },
+      ...(validationCount > 0 ? { validation } : {}),
+      checkpoint,
+      info: { ...model.info, data: data.name, seed },
+      resume: options.resume,
+      signal,
+      onRound({ round, density, loss, accuracy }) {
+        const detail =
+          `density ${percent(density)}` +
+          (loss === undefined ? '' : `, validation loss ${loss.toFixed(4)}`) +
+          (accuracy === undefined ? '' : `, validation accuracy ${percent(accuracy)}`);
+        done = round + 1;
+        bar.update(done, detail);
+        output.line(`round ${round + 1}/${rounds}: ${detail}`);
+      },
+    });
+    bar.stop();
+    const saved = await Model.load(checkpoint);
+    output.result(`saved ${checkpoint}, density ${percent(saved.density)}`, {
+      output: checkpoint,
+      data: data.name,
+      density: saved.density,
+      rounds: result.rounds,
+    });
+  } finally {
+    bar.stop();
+  }
+}

@@ -1,0 +1,109 @@
+import { Worker } from 'node:worker_threads';
+import { describe, expect, it } from 'vitest';
+import { kernels } from '../lib/kernels/choose.ts';
+import { padBatch } from '../lib/kernels/kernels.ts';
+import { BsrLinear } from '../lib/linear.ts';
+import { BsrMatrix } from '../lib/sparse/bsr.ts';
+import { makeCase } from './kernels/cases.ts';
+
+const { matrix, x } = makeCase(1, [48, 64], [8, 8], 0.5, 6);
+const bias = new Float32Array(48).fill(0.25);
+const layer = new BsrLinear(matrix, { bias, activation: 'relu' });
+
+describe('BsrLinear', () => {
+  it('computes act(x . W^T + b), sync and async, into out when given', async () => {
+    const weight = matrix.toDense();
+    const y = layer.forward(x);
+    for (let s = 0; s < 6; s++)
+      for (let o = 0; o < 48; o++) {
+        let sum = bias[o];
+        for (let i = 0; i < 64; i++) sum += weight[o * 64 + i] * x[s * 64 + i];
+        expect(y[s * 48 + o]).toBeCloseTo(Math.max(sum, 0), 4);
+      }
+    const out = new Float32Array(y.length);
+    expect(layer.forward(x, out)).toBe(out);
+    expect(out).toEqual(y);
+    const asyncOut = new Float32Array(y.length);
+    expect(await layer.forwardAsync(x, asyncOut)).toBe(asyncOut);
+    expect(asyncOut).toEqual(y);
+    expect(await layer.forwardAsync(x)).toEqual(y);
+    expect(layer.forward(new Float32Array(0))).toHaveLength(0);
+  });
+
+  it('is unmoved by later changes to the matrix, and checks indices changed before', () => {
+    const own = BsrMatrix.fromArrays(matrix);
+    const made = new BsrLinear(own);
+    const before = made.forward(x);
+    own.values.fill(0);
+    own.colIndices.fill(1000);
+    expect(made.forward(x)).toEqual(before);
+    expect(() => new BsrLinear(own)).toThrow(/colIndices\[0\]/);
+  });
+
+  it('explains itself', () => {
+    const { kernel, reason, packedBytes, threads } = layer.explain(1);
+    expect(['rows', 'panels']).toContain(kernel);
+    expect(reason.length).toBeGreaterThan(10);
+    expect(packedBytes).toBeGreaterThanOrEqual(matrix.values.byteLength);
+    expect(threads).toBeGreaterThanOrEqual(1);
+    expect(() => layer.explain(0)).toThrow(RangeError);
+  });
+
+  it('refuses bad arguments by name', async () => {
+    expect(() => new BsrLinear({} as never)).toThrow(/matrix must be a BsrMatrix/);
+    expect(() => new BsrLinear(matrix, null as never)).toThrow(/options must be/);
+    expect(() => new BsrLinear(matrix, { bias: new Float32Array(3) })).toThrow(/bias must be/);
+    expect(() => new BsrLinear(matrix, { activation: 'swish' as never })).toThrow(
+      /activation must be one of/,
+    );
+    for (const threads of [0, -1, 1.5, Number.NaN, 1e9])
+      expect(() => new BsrLinear(matrix, { threads })).toThrow(/threads must be/);
+    expect(() => layer.forward(x.subarray(1))).toThrow(/x must be a Float32Array of M \* 64/);
+    expect(() => layer.forward([1, 2] as never)).toThrow(/x must be a Float32Array, but is/);
+    expect(() => layer.forward(x, new Float32Array(3))).toThrow(/out must be/);
+    expect(() => layer.forward(x, x.subarray(0, 288))).toThrow(/out must be .*apart/);
+    expect(() => BsrLinear.prototype.forward.call({} as never, x)).toThrow(/this must be a BsrLinear/);
+    await expect(layer.forwardAsync(x, new Float32Array(3))).rejects.toThrow(/out must be/);
+    const out = new Float32Array(288);
+    const pending = layer.forwardAsync(x, out);
+    structuredClone(out.buffer, { transfer: [out.buffer] });
+    await expect(pending).rejects.toThrow(/out must be/);
+  });
+});
+
+describe('a process', () => {
+  it('survives workers that end in the middle of async products', async () => {
+    // Plain JavaScript on the addon itself: a worker cannot load TypeScript on every supported node.
+    const { backend } = kernels();
+    if (backend === 'js') return;
+    const source = `
+      const { workerData } = require('node:worker_threads');
+      const native = require('node-gyp-build')(workerData).kernels('portable');
+      const n = 256, crow = new Int32Array(n / 16 + 1).map((_, i) => i * 4), col = new Int32Array(n / 4).map((_, i) => i % 4);
+      const layer = native.packLayer(n, n, 16, 16, crow, col, new Float32Array(n / 4 * 256).fill(0.01), null, 'relu', 2);
+      const x = new Float32Array(64 * n).fill(1);
+      const out = new Float32Array(64 * n);
+      const go = () => { layer.forward(x, 64, out); layer.forwardAsync(x, 64).then(go); };
+      for (let i = 0; i < 8; i++) go();
+      require('node:worker_threads').parentPort.postMessage('running');
+    `;
+    const root = new URL('..', import.meta.url).pathname;
+    for (let round = 0; round < 5; round++) {
+      const workers = Array.from(
+        { length: 8 },
+        () => new Worker(source, { eval: true, workerData: root, stderr: true }),
+      );
+      await Promise.all(
+        workers.map(async (worker) => {
+          await new Promise((resolve, reject) => {
+            worker.once('message', resolve);
+            worker.once('error', reject);
+          });
+          await worker.terminate();
+        }),
+      );
+    }
+    const y = kernels().allocate(16 * padBatch(1));
+    expect(y).toHaveLength(256);
+  }, 120_000);
+});
