@@ -1,4 +1,7 @@
 // Every operation once; an instruction set's file includes this after its Vec, inside its own namespace.
+// Sums over kLanes side by side are held in this many vectors.
+constexpr int kHalves = static_cast<int>(kLanes / Vec::kWidth);
+
 #include "activation_f32.inl"
 #include "block_scores_f32.inl"
 #include "optimizer_f32.inl"

@@ -35,7 +35,9 @@ PackedLayer::PackedLayer(const KernelTable& table, const BsrView& matrix, const 
   const int64_t nnzb = ptr_[static_cast<std::size_t>(rows)];
   index_.assign(matrix.col, matrix.col + nnzb);
   if (has_bias_) bias_.assign(bias, bias + n_);
+  // The flat kernel reads whole groups of kLanes, up to one past the last block.
   values_ = AlignedFloats(nnzb * r_ * c_ + kLanes);
+  std::fill(values_.data() + nnzb * r_ * c_, values_.data() + values_.size(), 0.0f);
   for (int64_t block = 0; block < nnzb; ++block) {
     const float* from = matrix.values + block * r_ * c_;
     float* to = values_.data() + block * r_ * c_;

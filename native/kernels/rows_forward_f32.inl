@@ -1,9 +1,10 @@
 // The row-major design for small batches: vectors along a block's rows, x broadcast. Weights are packed
 // k-major ([c][r]), so a block streams once, contiguous.
 
-constexpr int64_t kFlatSide = 7;  // blocks up to 7 x 8 run flat: see FlatRow
+// Blocks of up to 7 x 8 run flat (see FlatRow): taller ones fill half a vector, wider ones would not fit the
+// eight-lane window that Expand permutes.
+constexpr int64_t kFlatSide = 7;
 constexpr int64_t kFlatColumns = 8;
-constexpr int64_t kFlatVectors = (kFlatSide * kFlatColumns + Vec::kWidth - 1) / Vec::kWidth;
 
 // B batch rows x one vector of at most Vec::kWidth block rows. U partial sums by k keep enough FMAs in flight
 // when the batch alone does not; they are joined pairwise, the same on every instruction set.
@@ -49,67 +50,95 @@ void RowsTile(const RowsForwardArgs& a, int64_t row, int64_t first, int64_t lane
 }
 
 // Blocks shorter than a vector: the whole block is one flat run of r * c lanes (lane = k * r + i), against x
-// expanded to the same order. U sums take the blocks of a row in turn. One small reduction an output.
-template <int U>
-void FlatRow(const RowsForwardArgs& a, int64_t row, int64_t sample, const int32_t* index, int64_t size) {
-  const BlockView& w = a.w;
-  const int64_t vectors = (size + Vec::kWidth - 1) / Vec::kWidth;
-  Vec sum[U][kFlatVectors];
-  for (int u = 0; u < U; ++u) {
-    for (int64_t j = 0; j < vectors; ++j) sum[u][j] = Vec::Zero();
-  }
-  const float* x = a.x + sample * w.in;
-  const int32_t begin = w.ptr[row];
-  for (int32_t e = begin; e < w.ptr[row + 1]; ++e) {
-    const int u = (e - begin) % U;
+// expanded to the same order, in J groups of kLanes. U sums take the blocks of a row in turn. Lanes past the
+// block hold whatever follows and are dropped by the one small reduction an output.
+template <int U, int J>
+struct FlatRow {
+  const RowsForwardArgs& a;
+  const int32_t* index;
+  Vec sum[U][J][kHalves];
+
+  void Add(int32_t e, const float* x, Vec (&into)[J][kHalves]) {
+    const BlockView& w = a.w;
     const int64_t column = int64_t{w.index[e]} * w.c;
     const int64_t depth = w.in - column < w.c ? w.in - column : w.c;
-    const float* p = w.values + int64_t{e} * size;
-    for (int64_t j = 0; j < vectors; ++j) {
-      const int64_t done = j * Vec::kWidth;
-      const Vec weight = Vec::LoadN(p + done, size - done < Vec::kWidth ? size - done : Vec::kWidth);
-      sum[u][j] = Vec::Fma(weight, Vec::Expand(x + column, depth, index + done), sum[u][j]);
+    const float* p = w.values + int64_t{e} * w.r * w.c;
+    for (int j = 0; j < J; ++j) {
+      for (int h = 0; h < kHalves; ++h) {
+        const int64_t at = j * kLanes + h * Vec::kWidth;
+        into[j][h] = Vec::Fma(Vec::Load(p + at), Vec::Expand(x + column, depth, index + at), into[j][h]);
+      }
     }
   }
-  float lanes[kFlatVectors * Vec::kWidth];
-  for (int64_t j = 0; j < vectors; ++j) {
-    for (int half = U / 2; half > 0; half /= 2) {
-      for (int u = 0; u < half; ++u) sum[u][j] = sum[u][j] + sum[u + half][j];
+
+  void Run(int64_t row, int64_t sample) {
+    const BlockView& w = a.w;
+    for (int u = 0; u < U; ++u) {
+      for (int j = 0; j < J; ++j) {
+        for (int h = 0; h < kHalves; ++h) sum[u][j][h] = Vec::Zero();
+      }
     }
-    sum[0][j].Store(lanes + j * Vec::kWidth);
+    const float* x = a.x + sample * w.in;
+    const int32_t end = w.ptr[row + 1];
+    int32_t e = w.ptr[row];
+    for (; e + U <= end; e += U) {
+      for (int u = 0; u < U; ++u) Add(e + u, x, sum[u]);
+    }
+    for (int u = 0; u < U - 1; ++u) {
+      if (e + u < end) Add(e + u, x, sum[u]);
+    }
+    float lanes[J * kLanes];
+    for (int j = 0; j < J; ++j) {
+      for (int h = 0; h < kHalves; ++h) {
+        for (int half = U / 2; half > 0; half /= 2) {
+          for (int u = 0; u < half; ++u) sum[u][j][h] = sum[u][j][h] + sum[u + half][j][h];
+        }
+        sum[0][j][h].Store(lanes + j * kLanes + h * Vec::kWidth);
+      }
+    }
+    const int64_t left = w.out - row * w.r;
+    const int64_t rows = left < w.r ? left : w.r;
+    float results[kFlatSide + 1];
+    for (int64_t i = 0; i < rows; ++i) {
+      float total = a.bias == nullptr ? 0.0f : a.bias[row * w.r + i];
+      for (int64_t lane = i; lane < w.r * w.c; lane += w.r) total += lanes[lane];
+      results[i] = total;
+    }
+    float* y = a.y + sample * w.out + row * w.r;
+    for (int64_t i = 0; i < rows; i += Vec::kWidth) {
+      const int64_t n = rows - i < Vec::kWidth ? rows - i : Vec::kWidth;
+      Act(a.activation, Vec::LoadN(results + i, n)).StoreN(y + i, n);
+    }
   }
-  const int64_t left = w.out - row * w.r;
-  const int64_t rows = left < w.r ? left : w.r;
-  float results[kFlatSide + 1];
-  for (int64_t i = 0; i < rows; ++i) {
-    float total = a.bias == nullptr ? 0.0f : a.bias[row * w.r + i];
-    for (int64_t lane = i; lane < size; lane += w.r) total += lanes[lane];
-    results[i] = total;
+};
+
+template <int U, int J>
+void FlatForward(const RowsForwardArgs& a) {
+  int32_t index[J * kLanes];
+  for (int64_t lane = 0; lane < J * kLanes; ++lane) {
+    index[lane] = static_cast<int32_t>(lane < a.w.r * a.w.c ? lane / a.w.r : 0);
   }
-  float* y = a.y + sample * w.out + row * w.r;
-  for (int64_t i = 0; i < rows; i += Vec::kWidth) {
-    const int64_t n = rows - i < Vec::kWidth ? rows - i : Vec::kWidth;
-    Act(a.activation, Vec::LoadN(results + i, n)).StoreN(y + i, n);
+  FlatRow<U, J> flat{a, index, {}};
+  for (int64_t row = a.begin; row < a.end; ++row) {
+    for (int64_t sample = 0; sample < a.m; ++sample) flat.Run(row, sample);
   }
 }
 
 void RowsForward(const RowsForwardArgs& a) {
   const BlockView& w = a.w;
   if (w.r <= kFlatSide && w.c <= kFlatColumns) {
-    // Lanes past the block are computed and dropped: any index inside the window does for them.
-    const int64_t size = w.r * w.c;
-    int32_t index[kFlatVectors * Vec::kWidth + Vec::kWidth];
-    for (int64_t lane = 0; lane < kFlatVectors * Vec::kWidth + Vec::kWidth; ++lane) {
-      index[lane] = static_cast<int32_t>(lane < size ? lane / w.r : kFlatColumns - 1);
-    }
-    for (int64_t row = a.begin; row < a.end; ++row) {
-      for (int64_t sample = 0; sample < a.m; ++sample) {
-        if (size <= 16) {
-          FlatRow<4>(a, row, sample, index, size);
-        } else {
-          FlatRow<2>(a, row, sample, index, size);
-        }
-      }
+    switch ((w.r * w.c + kLanes - 1) / kLanes) {
+      case 1:
+        FlatForward<4, 1>(a);
+        break;
+      case 2:
+        FlatForward<2, 2>(a);
+        break;
+      case 3:
+        FlatForward<2, 3>(a);
+        break;
+      default:
+        FlatForward<2, 4>(a);
     }
     return;
   }

@@ -1,32 +1,31 @@
-// Between row-major batches and panels, in tiles of 16 x 16 that stay in L1.
+// Between row-major batches and panels, in square tiles of one vector a side, transposed in registers.
 
 void ToPanel(const float* const* rows, int64_t count, int64_t k, float* panel, int64_t width) {
-  for (int64_t f0 = 0; f0 < k; f0 += 16) {
-    const int64_t f1 = f0 + 16 < k ? f0 + 16 : k;
-    for (int64_t lane0 = 0; lane0 < width; lane0 += 16) {
-      float tile[16][16];
-      for (int64_t l = 0; l < 16; ++l) {
-        if (lane0 + l < count) {
-          const float* row = rows[lane0 + l];
-          for (int64_t f = f0; f < f1; ++f) tile[f - f0][l] = row[f];
-        } else {
-          for (int64_t f = f0; f < f1; ++f) tile[f - f0][l] = 0.0f;
-        }
+  for (int64_t lane = 0; lane < width; lane += Vec::kWidth) {
+    for (int64_t f = 0; f < k; f += Vec::kWidth) {
+      const int64_t n = k - f < Vec::kWidth ? k - f : Vec::kWidth;
+      Vec tile[Vec::kWidth];
+      for (int64_t i = 0; i < Vec::kWidth; ++i) {
+        // Padding lanes are zero.
+        tile[i] = lane + i < count ? Vec::LoadN(rows[lane + i] + f, n) : Vec::Zero();
       }
-      for (int64_t f = f0; f < f1; ++f) {
-        for (int64_t l = 0; l < 16; l += Vec::kWidth) {
-          Vec::Load(&tile[f - f0][l]).Store(panel + f * width + lane0 + l);
-        }
-      }
+      Vec::Transpose(tile);
+      for (int64_t i = 0; i < n; ++i) tile[i].Store(panel + (f + i) * width + lane);
     }
   }
 }
 
 void FromPanel(const float* panel, int64_t width, int64_t count, int64_t n, float* out) {
-  for (int64_t f0 = 0; f0 < n; f0 += 16) {
-    const int64_t f1 = f0 + 16 < n ? f0 + 16 : n;
-    for (int64_t lane = 0; lane < count; ++lane) {
-      for (int64_t f = f0; f < f1; ++f) out[lane * n + f] = panel[f * width + lane];
+  for (int64_t lane = 0; lane < count; lane += Vec::kWidth) {
+    const int64_t lanes = count - lane < Vec::kWidth ? count - lane : Vec::kWidth;
+    for (int64_t f = 0; f < n; f += Vec::kWidth) {
+      const int64_t features = n - f < Vec::kWidth ? n - f : Vec::kWidth;
+      Vec tile[Vec::kWidth];
+      for (int64_t i = 0; i < Vec::kWidth; ++i) {
+        tile[i] = i < features ? Vec::Load(panel + (f + i) * width + lane) : Vec::Zero();
+      }
+      Vec::Transpose(tile);
+      for (int64_t i = 0; i < lanes; ++i) tile[i].StoreN(out + (lane + i) * n + f, features);
     }
   }
 }

@@ -33,9 +33,32 @@ struct Vec {
     const __m128 c = _mm_add_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
   }
+  static void Transpose(Vec (&r)[8]) {
+    __m256 b[8];
+    for (int i = 0; i < 8; i += 4) {
+      const __m256 low0 = _mm256_unpacklo_ps(r[i].v, r[i + 1].v);
+      const __m256 high0 = _mm256_unpackhi_ps(r[i].v, r[i + 1].v);
+      const __m256 low1 = _mm256_unpacklo_ps(r[i + 2].v, r[i + 3].v);
+      const __m256 high1 = _mm256_unpackhi_ps(r[i + 2].v, r[i + 3].v);
+      b[i] = UnpackLow(low0, low1);
+      b[i + 1] = UnpackHigh(low0, low1);
+      b[i + 2] = UnpackLow(high0, high1);
+      b[i + 3] = UnpackHigh(high0, high1);
+    }
+    for (int j = 0; j < 4; ++j) {
+      r[j].v = _mm256_permute2f128_ps(b[j], b[4 + j], 0x20);
+      r[4 + j].v = _mm256_permute2f128_ps(b[j], b[4 + j], 0x31);
+    }
+  }
   void Pin() { asm("" : "+x"(v)); }
 
  private:
+  static __m256 UnpackLow(__m256 a, __m256 b) {
+    return _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+  }
+  static __m256 UnpackHigh(__m256 a, __m256 b) {
+    return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+  }
   static __m256i Mask(int64_t n) {
     const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(n)), lanes);

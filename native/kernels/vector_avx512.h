@@ -38,10 +38,41 @@ struct Vec {
     const __m128 c = _mm_add_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
   }
+  // Rows become columns, in place.
+  static void Transpose(Vec (&r)[16]) {
+    __m512 b[16];
+    for (int i = 0; i < 16; i += 4) {
+      const __m512 low0 = _mm512_unpacklo_ps(r[i].v, r[i + 1].v);
+      const __m512 high0 = _mm512_unpackhi_ps(r[i].v, r[i + 1].v);
+      const __m512 low1 = _mm512_unpacklo_ps(r[i + 2].v, r[i + 3].v);
+      const __m512 high1 = _mm512_unpackhi_ps(r[i + 2].v, r[i + 3].v);
+      b[i] = UnpackLow(low0, low1);
+      b[i + 1] = UnpackHigh(low0, low1);
+      b[i + 2] = UnpackLow(high0, high1);
+      b[i + 3] = UnpackHigh(high0, high1);
+    }
+    // Quarter q of b[i + j] now holds column 4q + j of rows i to i + 3.
+    for (int j = 0; j < 4; ++j) {
+      const __m512 even0 = _mm512_shuffle_f32x4(b[j], b[4 + j], 0x88);
+      const __m512 odd0 = _mm512_shuffle_f32x4(b[j], b[4 + j], 0xdd);
+      const __m512 even1 = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0x88);
+      const __m512 odd1 = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0xdd);
+      r[j].v = _mm512_shuffle_f32x4(even0, even1, 0x88);
+      r[4 + j].v = _mm512_shuffle_f32x4(odd0, odd1, 0x88);
+      r[8 + j].v = _mm512_shuffle_f32x4(even0, even1, 0xdd);
+      r[12 + j].v = _mm512_shuffle_f32x4(odd0, odd1, 0xdd);
+    }
+  }
   // Keeps a loaded vector in a register: GCC 12 folds the load into each FMA's memory operand otherwise.
   void Pin() { asm("" : "+v"(v)); }
 
  private:
+  static __m512 UnpackLow(__m512 a, __m512 b) {
+    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  }
+  static __m512 UnpackHigh(__m512 a, __m512 b) {
+    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  }
   static __mmask16 Mask(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
 };
 

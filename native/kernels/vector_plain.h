@@ -70,6 +70,15 @@ struct Vec {
     }
     return t.v[0];
   }
+  static void Transpose(Vec (&r)[kPlainWidth]) {
+    for (int64_t i = 0; i < kWidth; ++i) {
+      for (int64_t j = 0; j < i; ++j) {
+        const float t = r[i].v[j];
+        r[i].v[j] = r[j].v[i];
+        r[j].v[i] = t;
+      }
+    }
+  }
   void Pin() {}
 };
 

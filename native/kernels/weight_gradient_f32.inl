@@ -1,7 +1,6 @@
 // The weight gradient, sampled at the kept blocks: dot products along the batch, in panels. An output sums 16
 // lanes of the batch side by side and joins them once at the end (Vec::Sum's order).
 
-constexpr int kHalves = static_cast<int>(kLanes / Vec::kWidth);  // vectors that make up the 16 lanes
 // 4 x 4 outputs: 8 loads for 16 FMAs. With 16 registers 2 x 2 outputs of two halves each fit.
 constexpr int kGradientTile = Vec::kRegisters == 32 ? 4 : 2;
 
