@@ -36,8 +36,8 @@ export interface FitOptions {
   /** A data set, or that many rows, taken from the end of the data. */
   readonly validation?: Dataset | number;
   /**
-   * Which epoch's parameters stay: the best on validation (accuracy for cross-entropy, loss for mse; of equals
-   * the earlier; default with validation), or the last.
+   * Which epoch's parameters stay: the best on validation (accuracy for cross-entropy, loss for mse; of equals the
+   * later, which a falling learning rate left more settled; default with validation), or the last.
    */
   readonly keep?: 'best' | 'last';
   readonly signal?: AbortSignal;
@@ -158,7 +158,7 @@ async function run(
     if (result && keepBest) {
       const score = loss === 'cross-entropy' ? result.accuracy : -result.loss;
       // A score that is not a number is better than none.
-      if (!best || score > best.score || Number.isNaN(best.score))
+      if (!best || score >= best.score || Number.isNaN(best.score))
         best = { epoch, score, parameters: network.snapshot() };
     }
     options.onEpoch?.(record);
