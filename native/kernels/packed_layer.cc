@@ -56,9 +56,10 @@ BlockView PackedLayer::View() const {
   return {ptr_.data(), index_.data(), nullptr, values_.data(), r_, c_, 1, r_, n_, k_};
 }
 
-// A panel computes 16 batch rows whatever m is, so it pays from about half of them filled; tall blocks fill
-// the row-major design's vectors and keep it ahead for longer.
-bool PackedLayer::UsesRows(int64_t m) const { return m < (r_ >= 16 ? 16 : 8); }
+// A panel computes 16 batch rows whatever m is; the row-major design pays for each. Where they meet depends
+// on how well a block's rows fill its vectors (bench/kernels.mjs, 768 x 768 at 90 %): 16 rows or more at m =
+// 16, half a vector at 5, the flat kernel of shorter blocks at 3.
+bool PackedLayer::UsesRows(int64_t m) const { return m < (r_ >= 16 ? 16 : r_ >= 8 ? 5 : 3); }
 
 int PackedLayer::ThreadsFor(int64_t m) const {
   const int64_t work = int64_t{ptr_.back()} * r_ * c_ * m;

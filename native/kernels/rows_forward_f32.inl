@@ -8,14 +8,13 @@ constexpr int64_t kFlatColumns = 8;
 
 // B batch rows x one vector of at most Vec::kWidth block rows. U partial sums by k keep enough FMAs in flight
 // when the batch alone does not; they are joined pairwise, the same on every instruction set.
-template <int B, int U>
+template <int B, int U, bool kWhole>
 void RowsTile(const RowsForwardArgs& a, int64_t row, int64_t first, int64_t lanes, int64_t sample) {
   const BlockView& w = a.w;
   Vec sum[B][U];
   for (int b = 0; b < B; ++b) {
     for (int u = 0; u < U; ++u) sum[b][u] = Vec::Zero();
   }
-  const bool whole = lanes == Vec::kWidth;
   for (int32_t e = w.ptr[row]; e < w.ptr[row + 1]; ++e) {
     const int64_t column = int64_t{w.index[e]} * w.c;
     const int64_t depth = w.in - column < w.c ? w.in - column : w.c;
@@ -24,14 +23,14 @@ void RowsTile(const RowsForwardArgs& a, int64_t row, int64_t first, int64_t lane
     int64_t k = 0;
     for (; k + U <= depth; k += U) {
       for (int u = 0; u < U; ++u) {
-        Vec weight = whole ? Vec::Load(p) : Vec::LoadN(p, lanes);
+        Vec weight = kWhole ? Vec::Load(p) : Vec::LoadN(p, lanes);
         weight.Pin();
         for (int b = 0; b < B; ++b) sum[b][u] = Vec::Fma(weight, Vec::Set1(x[b * w.in + k + u]), sum[b][u]);
         p += w.r;
       }
     }
     for (; k < depth; ++k) {
-      Vec weight = whole ? Vec::Load(p) : Vec::LoadN(p, lanes);
+      Vec weight = kWhole ? Vec::Load(p) : Vec::LoadN(p, lanes);
       weight.Pin();
       for (int b = 0; b < B; ++b) sum[b][0] = Vec::Fma(weight, Vec::Set1(x[b * w.in + k]), sum[b][0]);
       p += w.r;
@@ -124,6 +123,19 @@ void FlatForward(const RowsForwardArgs& a) {
   }
 }
 
+template <bool kWhole>
+void RowsVector(const RowsForwardArgs& a, int64_t row, int64_t first, int64_t lanes) {
+  // U depends on what is left of the batch alone, so that every instruction set sums in the same order; B is
+  // what its registers hold.
+  int64_t sample = 0;
+  if (Vec::kRegisters == 32) {
+    for (; sample + 8 <= a.m; sample += 8) RowsTile<8, 2, kWhole>(a, row, first, lanes, sample);
+  }
+  for (; sample + 4 <= a.m; sample += 4) RowsTile<4, 2, kWhole>(a, row, first, lanes, sample);
+  for (; sample + 2 <= a.m; sample += 2) RowsTile<2, 4, kWhole>(a, row, first, lanes, sample);
+  if (sample < a.m) RowsTile<1, 4, kWhole>(a, row, first, lanes, sample);
+}
+
 void RowsForward(const RowsForwardArgs& a) {
   const BlockView& w = a.w;
   if (w.r <= kFlatSide && w.c <= kFlatColumns) {
@@ -147,10 +159,11 @@ void RowsForward(const RowsForwardArgs& a) {
     const int64_t rows = left < w.r ? left : w.r;
     for (int64_t first = 0; first < rows; first += Vec::kWidth) {
       const int64_t lanes = w.r - first < Vec::kWidth ? w.r - first : Vec::kWidth;
-      int64_t sample = 0;
-      for (; sample + 8 <= a.m; sample += 8) RowsTile<8, 1>(a, row, first, lanes, sample);
-      for (; sample + 4 <= a.m; sample += 4) RowsTile<4, 2>(a, row, first, lanes, sample);
-      for (; sample < a.m; ++sample) RowsTile<1, 4>(a, row, first, lanes, sample);
+      if (lanes == Vec::kWidth) {
+        RowsVector<true>(a, row, first, lanes);
+      } else {
+        RowsVector<false>(a, row, first, lanes);
+      }
     }
   }
 }
