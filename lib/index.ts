@@ -22,7 +22,14 @@ export type { OptimizerOptions } from './nn/optimizer.ts';
 export { deriveSeed } from './nn/random.ts';
 export type { RateOptions } from './nn/rate.ts';
 export type { LayerSpec } from './nn/spec.ts';
-export { type PruneOptions, type PruneResult, prune, type RoundReport } from './prune/prune.ts';
+export type { MeasuredCriterion, PruningCriterion } from './prune/measured.ts';
+export {
+  type PruneOptions,
+  type PruneResult,
+  prune,
+  type RoundReport,
+  type ScoringOptions,
+} from './prune/prune.ts';
 export { paperSchedule, type Schedule, sparsityAt, targetSparsity } from './prune/schedule.ts';
 export { scoreBlocks } from './prune/scores.ts';
 export { selectBlocks, selectGlobally } from './prune/select.ts';

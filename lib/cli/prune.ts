@@ -1,8 +1,8 @@
 import { Command, Option } from 'commander';
 import { loadDataset } from '../data/dataset.ts';
 import { Model } from '../format/model.ts';
-import { CRITERIA, type Criterion } from '../kernels/kernels.ts';
 import { split } from '../nn/dataset.ts';
+import { PRUNING_CRITERIA, type PruningCriterion } from '../prune/measured.ts';
 import { prune } from '../prune/prune.ts';
 import { paperSchedule, type Schedule, type TargetSchedule } from '../prune/schedule.ts';
 import { percent } from '../report/numbers.ts';
@@ -26,9 +26,9 @@ interface Options extends TrainingOptions, ModelOptions {
   schedule: 'paper' | TargetSchedule['type'];
   sparsity?: number;
   rounds: number;
-  criterion: Criterion;
+  criterion: PruningCriterion;
   scope: 'layer' | 'global';
-  floor?: number;
+  floor?: number | 'auto';
   output: string;
   resume: boolean;
   data?: string;
@@ -54,7 +54,9 @@ export function pruneCommand(): Command {
     )
     .addOption(new Option('--rounds <n>', 'rounds').argParser(integer(1, 10_000)).default(16))
     .addOption(
-      new Option('--criterion <name>', 'score of a block').choices([...CRITERIA]).default('mean-abs'),
+      new Option('--criterion <name>', 'score of a block; the last three are measured on training images')
+        .choices([...PRUNING_CRITERIA])
+        .default('mean-abs'),
     )
     .addOption(
       new Option('--scope <name>', 'select blocks in each layer, or over all layers together')
@@ -62,7 +64,9 @@ export function pruneCommand(): Command {
         .default('layer'),
     )
     .addOption(
-      new Option('--floor <x>', 'least density of a layer, with --scope global').argParser(number(0, 1)),
+      new Option('--floor <x>', 'least density of a layer with --scope global: a number, or auto').argParser(
+        (text) => (text === 'auto' ? text : number(0, 1)(text)),
+      ),
     );
   modelOptions(command);
   return addTrainingOptions(command, 4, 'times over the training set after each round')

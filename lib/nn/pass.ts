@@ -50,18 +50,21 @@ export class Pass {
   #views: readonly Buffers[] = [];
   #out: Float32Array;
 
-  /** With a generator for dropout it is a training pass; with null it only predicts. */
-  constructor(network: Network, capacity: number, random: Random | null) {
+  /**
+   * With a generator for dropout it is a training pass; with null it only predicts, or, with `training`, gives
+   * gradients without dropout.
+   */
+  constructor(network: Network, capacity: number, random: Random | null, training = random !== null) {
     const k = kernels();
     const padded = padBatch(capacity);
-    const training = random !== null;
+    const dropping = random !== null;
     const buffer = (wanted: boolean, features: number) => k.allocate(wanted ? features * padded : 0);
     this.#kernels = k;
     this.#random = random;
     this.#linears = network.linears;
     this.#matrices = network.linears.map((linear) => linear.matrix);
-    this.#dropouts = network.plan.stages.map((stage) => (training ? stage.dropout : 0));
-    this.#inputDropout = training ? network.plan.inputDropout : 0;
+    this.#dropouts = network.plan.stages.map((stage) => (dropping ? stage.dropout : 0));
+    this.#inputDropout = dropping ? network.plan.inputDropout : 0;
     this.#input = buffer(true, network.inFeatures);
     this.#inputMask = buffer(this.#inputDropout > 0, network.inFeatures);
     this.#buffers = network.linears.map(({ outFeatures, activation }, i) => ({
@@ -131,15 +134,16 @@ export class Pass {
       const { z, y, mask, dy } = this.#views[i];
       if (mask.length > 0) multiply(dy, mask, dy);
       if (activation !== 'none') k.activationGradient(activation, z.length > 0 ? z : y, dy);
-      pattern.weightGradient(dy, this.#inputOf(i), m, this.#dValues[i], this.#dBiases[i]);
+      pattern.weightGradient(dy, this.input(i), m, this.#dValues[i], this.#dBiases[i]);
       if (i > 0) pattern.inputGradient(this.#matrices[i].values, dy, m, this.#views[i - 1].dy);
       onGradients(i, this.#dValues[i], this.#dBiases[i]);
     }
   }
 
-  #inputOf(i: number): Float32Array {
-    if (i === 0) return this.#x;
-    const { dropped, y } = this.#views[i - 1];
+  /** What linear layer `layer` received in the last `forward`: this pass' own panels, valid until the next. */
+  input(layer: number): Float32Array {
+    if (layer === 0) return this.#x;
+    const { dropped, y } = this.#views[layer - 1];
     return dropped.length > 0 ? dropped : y;
   }
 

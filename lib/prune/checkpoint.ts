@@ -6,6 +6,7 @@ import { BlocksparseError } from '../errors.ts';
 import { Model } from '../format/model.ts';
 import type { Dataset } from '../nn/dataset.ts';
 import type { Network } from '../nn/network.ts';
+import type { Measurement } from './measured.ts';
 import type { PruningPlan, RoundReport } from './options.ts';
 
 /**
@@ -42,7 +43,7 @@ const Progress = z.object({
 
 /** Only JSON, so that it compares equal after a way through a file. */
 export function fingerprintOf(plan: PruningPlan): Fingerprint {
-  const { grids, schedule, criterion, scope, floors, retrain, validation } = plan;
+  const { grids, schedule, criterion, measurement, scope, floors, retrain, validation } = plan;
   let training: unknown = null;
   if (typeof retrain === 'function') training = 'callback';
   else if (retrain !== null) {
@@ -53,12 +54,17 @@ export function fingerprintOf(plan: PruningPlan): Fingerprint {
     blockShape: grids[0].blockShape,
     schedule,
     criterion,
+    ...(measurement && { scoring: fingerprintOfScoring(measurement) }),
     scope,
     floor: floors,
     retrain: training,
     validation: validation === null ? null : { data: digest(validation.data), loss: validation.loss },
   };
   return JSON.parse(JSON.stringify(fingerprint));
+}
+
+function fingerprintOfScoring({ data, targets, ...how }: Measurement): Fingerprint {
+  return { ...how, data: digest({ ...data, y: targets ?? new Uint8Array(0) }) };
 }
 
 /** Writes the network and how far it is; whatever goes wrong, the file before it stays whole. */

@@ -1,12 +1,18 @@
-import { checkOneOf } from '../check.ts';
+import { checkInteger, checkOneOf } from '../check.ts';
 import { rangeError, typeError } from '../errors.ts';
 import { checkPath } from '../format/atomic.ts';
-import { CRITERIA, type Criterion } from '../kernels/kernels.ts';
 import { checkDataset, type Dataset, split, targetsFor } from '../nn/dataset.ts';
 import { checkFitOptions, type FitOptions } from '../nn/fit.ts';
-import type { LossName } from '../nn/loss.ts';
+import type { LossName, Targets } from '../nn/loss.ts';
 import type { Network } from '../nn/network.ts';
 import { BlockGrid, type Pair } from '../sparse/grid.ts';
+import {
+  checkRows,
+  isMeasured,
+  type Measurement,
+  PRUNING_CRITERIA,
+  type PruningCriterion,
+} from './measured.ts';
 import { checkSchedule, type Schedule } from './schedule.ts';
 import { checkFloors } from './select.ts';
 
@@ -22,6 +28,16 @@ export type RetrainCallback = (
   round: number,
   signal: AbortSignal | undefined,
 ) => void | Promise<void>;
+
+/** How the measured criteria are measured, anew in each round. */
+export interface ScoringOptions {
+  /** Default: `retrain.data`. 'variance' reads no y. */
+  readonly data?: Omit<Dataset, 'y'> & { readonly y?: Targets };
+  /** Batches summed over, default 64, or as many as the data has. */
+  readonly batches?: number;
+  /** Default that of `retrain`, else 128. */
+  readonly batchSize?: number;
+}
 
 /** What one round came to. */
 export interface RoundReport {
@@ -42,15 +58,21 @@ export interface RoundReport {
 export interface PruneOptions {
   readonly blockShape: Pair;
   readonly schedule: Schedule;
-  /** Default 'mean-abs', the paper's. */
-  readonly criterion?: Criterion;
+  /** Default 'mean-abs', the paper's. 'fisher', 'taylor' and 'variance' are measured on data: see `scoring`. */
+  readonly criterion?: PruningCriterion;
+  /** On what blocks are scored by a measured criterion. */
+  readonly scoring?: ScoringOptions;
   /**
    * 'layer' (default): the schedule holds for each layer. 'global': one order of blocks over all layers, for
    * schedules with a target sparsity.
    */
   readonly scope?: 'layer' | 'global';
-  /** Fraction of its weights that a layer keeps at least: one number for all (default 0), or one a layer. */
-  readonly floor?: number | readonly number[];
+  /**
+   * Fraction of its weights that a layer keeps at least: one number for all (default 0), or one a layer. 'auto',
+   * with scope 'global': a quarter of the round's mean density and at least one block, and no row of blocks of the
+   * last layer loses all of them, so that every output still depends on its inputs.
+   */
+  readonly floor?: number | readonly number[] | 'auto';
   /** Without it the network is only pruned. */
   readonly retrain?: RetrainOptions | RetrainCallback;
   /** Loss and accuracy of each round are those on this set; `retrain.validation` also follows it by default. */
@@ -74,9 +96,11 @@ export interface PruningPlan {
   /** One a linear layer. */
   readonly grids: readonly BlockGrid[];
   readonly schedule: Schedule;
-  readonly criterion: Criterion;
+  readonly criterion: PruningCriterion;
+  /** Not null for a measured criterion. */
+  readonly measurement: Measurement | null;
   readonly scope: 'layer' | 'global';
-  readonly floors: readonly number[];
+  readonly floors: readonly number[] | 'auto';
   readonly retrain: { readonly data: Dataset; readonly how: FitOptions } | RetrainCallback | null;
   readonly validation: { readonly data: Dataset; readonly loss: LossName } | null;
   /** An absolute path. */
@@ -88,7 +112,7 @@ export function planPruning(network: Network, options: PruneOptions): PruningPla
   if (typeof options !== 'object' || options === null) throw typeError('options', 'an object', options);
   checkSchedule('schedule', options.schedule);
   const { schedule, criterion = 'mean-abs', scope = 'layer', checkpoint } = options;
-  checkOneOf('criterion', criterion, CRITERIA);
+  checkOneOf('criterion', criterion, PRUNING_CRITERIA);
   checkOneOf('scope', scope, ['layer', 'global']);
   const layers = network.linears.length;
   if (schedule.type === 'rounds') {
@@ -97,6 +121,8 @@ export function planPruning(network: Network, options: PruneOptions): PruningPla
     if (scope === 'global')
       throw rangeError('scope', "'layer' for a schedule of fractions for each layer", scope);
   }
+  if (options.floor === 'auto' && scope !== 'global')
+    throw rangeError('floor', "'auto' only with scope 'global'", options.floor);
   checkRest(options);
   const { retrain, validation } = planTraining(network, options);
   return {
@@ -105,8 +131,9 @@ export function planPruning(network: Network, options: PruneOptions): PruningPla
     ),
     schedule,
     criterion,
+    measurement: isMeasured(criterion) ? planMeasurement(network, options, retrain) : null,
     scope,
-    floors: checkFloors(options.floor ?? 0, layers),
+    floors: options.floor === 'auto' ? 'auto' : checkFloors(options.floor ?? 0, layers),
     retrain,
     validation,
     checkpoint: checkpoint === undefined ? null : checkPath('checkpoint', checkpoint),
@@ -133,6 +160,34 @@ function checkInfo(info: unknown): void {
   } catch (cause) {
     throw new TypeError(`info must be an object that JSON can hold: ${(cause as Error).message}`, { cause });
   }
+}
+
+function planMeasurement(
+  network: Network,
+  { criterion, scoring = {}, retrain: given }: PruneOptions,
+  retrain: PruningPlan['retrain'],
+): Measurement {
+  if (typeof scoring !== 'object' || scoring === null) throw typeError('scoring', 'an object', scoring);
+  const training = typeof retrain === 'function' ? null : retrain;
+  const { batches = 64, batchSize = training?.how.batchSize ?? 128 } = scoring;
+  checkInteger('scoring.batches', batches, 1, 2 ** 31 - 1);
+  checkInteger('scoring.batchSize', batchSize, 1, 2 ** 31 - 1);
+  const data = scoring.data ?? training?.data;
+  if (data === undefined)
+    throw typeError(
+      'scoring.data',
+      `a data set, since criterion is '${criterion}' and ${given === undefined ? 'retrain is not given' : 'retrain is a function'}`,
+      data,
+    );
+  if (typeof data !== 'object' || data === null) throw typeError('scoring.data', 'a data set', data);
+  if (criterion === 'variance') {
+    checkDataset('scoring.data', { ...data, y: new Uint8Array(data.count) });
+    checkRows('scoring.data', data, network.inFeatures);
+    return { data, targets: null, loss: 'cross-entropy', batches, batchSize };
+  }
+  checkDataset('scoring.data', data);
+  const loss = training?.how.loss ?? (data.y instanceof Float32Array ? 'mse' : 'cross-entropy');
+  return { data, targets: targetsFor('scoring.data', data, network, loss), loss, batches, batchSize };
 }
 
 /** Everything training needs is checked here, before the first block is dropped. */

@@ -7,12 +7,19 @@ import { BsrMatrix } from '../sparse/bsr.ts';
 import type { BlockGrid } from '../sparse/grid.ts';
 import { BlockMask } from '../sparse/mask.ts';
 import { fingerprintOf, loadCheckpoint, saveCheckpoint } from './checkpoint.ts';
+import { isMeasured, measureBlocks } from './measured.ts';
 import { type PruneOptions, type PruningPlan, planPruning, type RoundReport } from './options.ts';
 import { targetSparsity } from './schedule.ts';
 import { scoreNamed } from './scores.ts';
 import { type LayerScores, selectBlocks, selectGlobally } from './select.ts';
 
-export type { PruneOptions, RetrainCallback, RetrainOptions, RoundReport } from './options.ts';
+export type {
+  PruneOptions,
+  RetrainCallback,
+  RetrainOptions,
+  RoundReport,
+  ScoringOptions,
+} from './options.ts';
 
 export interface PruneResult {
   /** One report a round, those read from a checkpoint included. */
@@ -95,16 +102,33 @@ async function runRound(
 /** Scores, selects, and leaves in each layer only the blocks that its mask keeps. */
 function dropBlocks(network: Network, plan: PruningPlan, round: number): BlockMask[] {
   const weights = network.linears.map((linear) => linear.weight());
-  const layers = network.linears.map((linear, l) => {
-    const grid = plan.grids[l];
-    const scores = scoreNamed(`network.linears[${l}].weight`, weights[l], grid, plan.criterion);
-    return { scores, grid, among: blocksOf(linear, weights[l], grid) };
-  });
+  const among = network.linears.map((linear, l) => blocksOf(linear, weights[l], plan.grids[l]));
+  const scores = score(network, plan, round, weights, among);
+  const layers = plan.grids.map((grid, l) => ({ scores: scores[l], grid, among: among[l] }));
   const masks = select(layers, plan, round);
   network.linears.forEach((linear, l) => {
     linear.setMatrix(BsrMatrix.fromDense(weights[l], plan.grids[l], masks[l]));
   });
   return masks;
+}
+
+/** One score a block of each layer's grid. A measured criterion leaves the layers divided by these grids. */
+function score(
+  network: Network,
+  { grids, criterion, measurement, retrain: how }: PruningPlan,
+  round: number,
+  weights: readonly Float32Array[],
+  among: readonly BlockMask[],
+): Float32Array[] {
+  if (!isMeasured(criterion))
+    return weights.map((weight, l) =>
+      scoreNamed(`network.linears[${l}].weight`, weight, grids[l], criterion),
+    );
+  network.linears.forEach((linear, l) => {
+    linear.setMatrix(BsrMatrix.fromDense(weights[l], grids[l], among[l]));
+  });
+  const seed = how !== null && typeof how !== 'function' ? how.how.seed : 0;
+  return measureBlocks(network, criterion, measurement!, deriveSeed(seed, round));
 }
 
 /** The blocks of `grid` that a layer has: where it is divided otherwise, those with a weight that is not 0. */
@@ -116,6 +140,14 @@ function blocksOf(linear: Linear, weight: Float32Array, grid: BlockGrid): BlockM
 
 function select(layers: readonly LayerScores[], plan: PruningPlan, round: number): BlockMask[] {
   const { schedule, floors } = plan;
+  if (floors === 'auto') {
+    const sparsity = targetSparsity(schedule, round);
+    const last = layers.length - 1;
+    return selectGlobally(
+      layers.map((layer, l) => ({ ...layer, everyRow: l === last })),
+      { sparsity, floor: (1 - sparsity) / 4, leastBlocks: 1 },
+    );
+  }
   if (plan.scope === 'global')
     return selectGlobally(layers, { sparsity: targetSparsity(schedule, round), floor: floors });
   return layers.map((layer, l) => {

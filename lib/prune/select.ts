@@ -1,6 +1,6 @@
-import { checkArray, checkNumber } from '../check.ts';
+import { checkArray, checkInteger, checkNumber } from '../check.ts';
 import { rangeError, typeError } from '../errors.ts';
-import { type BlockGrid, checkGrid } from '../sparse/grid.ts';
+import { type BlockGrid, checkGrid, MAX_BLOCKS } from '../sparse/grid.ts';
 import { BlockMask, checkMask } from '../sparse/mask.ts';
 
 /** Blocks outside `among` are gone already and stay so; without it every block is there. */
@@ -14,6 +14,8 @@ export interface LayerScores {
   readonly scores: Float32Array;
   readonly grid: BlockGrid;
   readonly among?: BlockMask;
+  /** No block row that has a block loses its last one. Default false. */
+  readonly everyRow?: boolean;
 }
 
 export interface GlobalSelection {
@@ -21,6 +23,8 @@ export interface GlobalSelection {
   readonly sparsity: number;
   /** Fraction of its weights that a layer keeps at least: one number for all, or one a layer. Default 0. */
   readonly floor?: number | readonly number[];
+  /** Blocks that every layer keeps at least, beside its floor. Default 0. */
+  readonly leastBlocks?: number;
 }
 
 /**
@@ -48,7 +52,7 @@ export function selectBlocks(scores: Float32Array, grid: BlockGrid, how: Selecti
 /**
  * Blocks of all layers in one (score, layer, index) order, dropped up to the nearest reachable sparsity of all
  * weights together. A layer that has come down to its floor drops no more, whatever the others do; so with
- * floors the sparsity may stay below the one asked for. Returns one mask a layer.
+ * floors, `leastBlocks` or `everyRow` the sparsity may stay below the one asked for. Returns one mask a layer.
  */
 export function selectGlobally(layers: readonly LayerScores[], how: GlobalSelection): BlockMask[] {
   if (!Array.isArray(layers)) throw typeError('layers', 'an array', layers);
@@ -56,6 +60,8 @@ export function selectGlobally(layers: readonly LayerScores[], how: GlobalSelect
   if (typeof how !== 'object' || how === null) throw typeError('how', 'an object', how);
   checkNumber('sparsity', how.sparsity, 0, 1);
   const floors = checkFloors(how.floor ?? 0, layers.length);
+  const { leastBlocks = 0 } = how;
+  checkInteger('leastBlocks', leastBlocks, 0, MAX_BLOCKS);
 
   const kept = layers.map(keptOf);
   const left = layers.map(({ grid }, l) => weightsIn(grid, kept[l]));
@@ -64,17 +70,25 @@ export function selectGlobally(layers: readonly LayerScores[], how: GlobalSelect
   const total = sum(layers.map(({ grid }) => grid.shape[0] * grid.shape[1]));
   const target = how.sparsity * total;
   const closed = layers.map(() => false);
+  const rows = layers.map(({ grid, everyRow }, l) => (everyRow ? blocksByRow(grid, kept[l]) : null));
+  const blocks = kept.map((bits) => bits.reduce((n, bit) => n + bit, 0));
   let dropped = total - sum(left);
 
   for (const [l, block] of inOrder(layers, kept)) {
     if (dropped >= target) break;
-    const weights = layers[l].grid.elementsOf(block);
+    const { grid } = layers[l];
+    const row = Math.floor(block / grid.gridCols);
+    // The last of its row: passed over, without closing the layer.
+    if (rows[l]?.[row] === 1) continue;
+    const weights = grid.elementsOf(block);
     // Closed for good: a lighter block further on must not overtake this one.
-    if (left[l] - weights < least[l]) closed[l] = true;
+    if (left[l] - weights < least[l] || blocks[l] <= leastBlocks) closed[l] = true;
     if (closed[l]) continue;
     // Past the target by as much as it is short of it, or more: what we have is as near or nearer.
     if (dropped + weights - target >= target - dropped) break;
     kept[l][block] = 0;
+    if (rows[l]) rows[l][row]--;
+    blocks[l]--;
     left[l] -= weights;
     dropped += weights;
   }
@@ -138,6 +152,13 @@ function* inOrder(
     scores[a] < scores[b] ? -1 : scores[a] > scores[b] ? 1 : a - b,
   );
   for (const i of order) yield [layerOf[i], blockOf[i]];
+}
+
+/** How many kept blocks each block row has. */
+function blocksByRow(grid: BlockGrid, kept: Uint8Array): Uint32Array {
+  const rows = new Uint32Array(grid.gridRows);
+  for (let i = 0; i < kept.length; i++) rows[Math.floor(i / grid.gridCols)] += kept[i];
+  return rows;
 }
 
 function weightsIn(grid: BlockGrid, kept: Uint8Array): number {

@@ -211,6 +211,21 @@ describe('selectGlobally', () => {
     );
   });
 
+  it('keeps so many blocks of each layer, and where asked one of every row', () => {
+    expect(selectGlobally([low, high], { sparsity: 1, leastBlocks: 1 }).map(kept)).toEqual([
+      [0, 0, 0, 1],
+      [0, 0, 0, 1],
+    ]);
+    const square = new BlockGrid([4, 4], [2, 2]);
+    const layer = { grid: square, scores: Float32Array.of(1, 2, 3, 4), everyRow: true };
+    expect(selectGlobally([layer], { sparsity: 1 }).map(kept)).toEqual([[0, 1, 0, 1]]);
+    // A block that has to stay is passed over: the next ones go in its place.
+    expect(selectGlobally([layer], { sparsity: 0.5 }).map(kept)).toEqual([[0, 1, 0, 1]]);
+    const among = new BlockMask(square, Uint8Array.of(0, 0, 1, 1));
+    expect(selectGlobally([{ ...layer, among }], { sparsity: 1 }).map(kept)).toEqual([[0, 0, 0, 1]]);
+    expect(() => selectGlobally([layer], { sparsity: 1, leastBlocks: -1 })).toThrow(/leastBlocks/);
+  });
+
   it('of no layers is no masks', () => {
     expect(selectGlobally([], { sparsity: 0.5 })).toEqual([]);
   });

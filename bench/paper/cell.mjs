@@ -1,0 +1,135 @@
+/** Runs one cell: from a trained dense network to the numbers of every round. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  BlockGrid,
+  BlockMask,
+  BsrMatrix,
+  deriveSeed,
+  evaluate,
+  fit,
+  Model,
+  Network,
+  paperSchedule,
+  prune,
+  selectBlocks,
+} from '../../dist/index.js';
+import { Random } from '../../dist/nn/random.js';
+import { FRACTIONS, paperDensity, REPORTED, ROUNDS, SHORT_ROUND } from './grid.mjs';
+import { bytesOf, timesOf } from './measure.mjs';
+
+const LAYERS = [
+  { type: 'linear', inFeatures: 784, outFeatures: 300 },
+  { type: 'relu' },
+  { type: 'linear', inFeatures: 300, outFeatures: 100 },
+  { type: 'relu' },
+  { type: 'linear', inFeatures: 100, outFeatures: 10 },
+];
+/** Tells the retraining's seeds from the dense training's. */
+const RETRAINING = 1_000_000;
+
+function fitOptions(budget, epochs, seed, validation) {
+  const { batchSize, optimizer, rate } = budget;
+  return { epochs, batchSize, optimizer, rate, seed, validation };
+}
+
+/** Trained once a (data set, seed, budget) and kept in `folder`: all cells of that seed start from it. */
+export async function denseNetwork({ dataSet, seed }, sets, budget, folder) {
+  const { denseEpochs, batchSize, validation } = budget;
+  const file = join(
+    folder,
+    `dense-${dataSet}-s${seed}-e${denseEpochs}-b${batchSize}-v${validation}.safetensors`,
+  );
+  if (existsSync(file)) {
+    const model = await Model.load(file);
+    return { network: model.toNetwork(), result: model.info };
+  }
+  const network = Network.create(LAYERS, seed);
+  await fit(network, sets.train, fitOptions(budget, denseEpochs, seed, sets.validation));
+  const result = {
+    validationAccuracy: evaluate(network, sets.validation).accuracy,
+    testAccuracy: evaluate(network, sets.test).accuracy,
+  };
+  await Model.fromNetwork(network, result).save(file);
+  return { network, result };
+}
+
+/**
+ * The records of all rounds. `stage` is the round of the paper's schedule that a record compares with, null where
+ * there is none (the rounds of a cubic schedule before its last).
+ */
+export async function runCell(cell, network, sets, budget, samples) {
+  const { method, seed } = cell;
+  const block = cell.block.split('x').map(Number);
+  const retrain = (epochs) => ({
+    data: sets.train,
+    ...fitOptions(budget, epochs, deriveSeed(seed, RETRAINING), sets.validation),
+  });
+  const records = [];
+  const record = async (round, stage) => {
+    const timed = stage !== null && REPORTED.includes(stage) && method !== 'dense';
+    records.push({
+      round,
+      stage,
+      density: network.density,
+      layerDensities: network.linears.map(({ matrix }) => matrix.density),
+      validationAccuracy: evaluate(network, sets.validation).accuracy,
+      testAccuracy: evaluate(network, sets.test).accuracy,
+      bytes: bytesOf(network),
+      ...(timed && { microseconds: await timesOf(network, samples) }),
+    });
+  };
+  const pruned = (options, stageOf = (round) => round) =>
+    prune(network, {
+      blockShape: block,
+      retrain: retrain(budget.epochs),
+      ...options,
+      onRound: ({ round }) => record(round, stageOf(round)),
+    });
+
+  const short = { sparsity: 1 - paperDensity(SHORT_ROUND) };
+  if (method === 'random' || method === 'dense') {
+    const random = new Random(seed, RETRAINING);
+    for (let round = 0; round < ROUNDS; round++) {
+      if (method === 'random') dropRandomly(network, block, random);
+      const { data, ...how } = retrain(budget.epochs);
+      await fit(network, data, { ...how, seed: deriveSeed(how.seed, round) });
+      await record(round, round);
+    }
+  } else if (method === 'one-shot')
+    await pruned(
+      {
+        schedule: { type: 'one-shot', ...short, rounds: 1 },
+        retrain: retrain((SHORT_ROUND + 1) * budget.epochs),
+      },
+      () => SHORT_ROUND,
+    );
+  else if (method === 'cubic')
+    await pruned({ schedule: { type: 'cubic', ...short, rounds: SHORT_ROUND + 1 } }, (round) =>
+      round === SHORT_ROUND ? round : null,
+    );
+  else {
+    const global = method.endsWith('-global');
+    const criterion = method === 'paper' ? 'mean-abs' : method.replace('-global', '');
+    // The same share of what is left each round, to the same end: at most 0.1 points of density apart.
+    const budgeted = {
+      schedule: { type: 'exponential', sparsity: 1 - paperDensity(ROUNDS - 1), rounds: ROUNDS },
+      scope: 'global',
+      floor: 'auto',
+    };
+    await pruned({ criterion, ...(global ? budgeted : { schedule: paperSchedule(3, ROUNDS) }) });
+  }
+  return records;
+}
+
+/** The paper's share of each layer's blocks, whichever they are. */
+function dropRandomly(network, blockShape, random) {
+  network.linears.forEach((linear, l) => {
+    const grid = new BlockGrid([linear.outFeatures, linear.inFeatures], blockShape);
+    const { mask } = linear.matrix;
+    const among = mask.grid.equals(grid) ? mask : BlockMask.full(grid);
+    const scores = Float32Array.from({ length: grid.blockCount }, () => random.next());
+    const kept = selectBlocks(scores, grid, { dropFraction: FRACTIONS[l], among });
+    linear.setMatrix(BsrMatrix.fromDense(linear.weight(), grid, kept));
+  });
+}

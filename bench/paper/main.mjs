@@ -1,0 +1,194 @@
+/**
+ * The paper's experiments on LeNet-300-100.
+ *
+ *     npm run paper -- --data fashion=DIR --data mnist=DIR [--seeds 5] [--shard 1/2] [--only TEXT]
+ *     npm run paper -- --quick
+ *     npm run paper -- report [--cells DIR] [--out DIR]
+ *
+ * One JSON a finished cell goes to bench/paper/cells; cells found there are not run again, so an interrupted grid
+ * goes on where it was, and shards run elsewhere merge by copying their files there. DIR holds MNIST's four files.
+ * --quick runs a small grid on the data in the repository, into bench/paper/work/quick, and reports on it. --list
+ * only names the cells that are still to run. --cells, --out and --work (trained dense networks) name other folders;
+ * --dense-epochs, --epochs and --validation another budget; --samples how many timings a median is taken of.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+// One thread unless told otherwise; read when the kernels load, so this comes before them.
+process.env.BLOCKSPARSE_THREADS ??= '1';
+const { loadDataset, runtime, split } = await import('../../dist/index.js');
+const { writeFileAtomic } = await import('../../dist/format/atomic.js');
+const { denseNetwork, runCell } = await import('./cell.mjs');
+const { gridOf, REPORTED } = await import('./grid.mjs');
+const { report } = await import('./report.mjs');
+
+const here = fileURLToPath(new URL('.', import.meta.url));
+const FASHION = '/usr/share/datasets/fashion-mnist';
+
+function fail(message) {
+  console.error(message);
+  process.exit(2);
+}
+
+function wholeNumber(name, text) {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) fail(`--${name} must be a whole number from 1, but is ${text}`);
+  return value;
+}
+
+function hasCells() {
+  return existsSync(cellFolder) && readdirSync(cellFolder).some((name) => name.endsWith('.json'));
+}
+
+let parsed;
+try {
+  parsed = parseArgs({
+    allowPositionals: true,
+    options: {
+      data: { type: 'string', multiple: true },
+      seeds: { type: 'string' },
+      shard: { type: 'string', default: '1/1' },
+      only: { type: 'string' },
+      quick: { type: 'boolean', default: false },
+      list: { type: 'boolean', default: false },
+      cells: { type: 'string' },
+      out: { type: 'string' },
+      work: { type: 'string' },
+      'dense-epochs': { type: 'string', default: '20' },
+      epochs: { type: 'string', default: '4' },
+      validation: { type: 'string' },
+      samples: { type: 'string', default: '9' },
+    },
+  });
+} catch (error) {
+  fail(error.message);
+}
+const { values: flags, positionals } = parsed;
+const { quick } = flags;
+const root = quick ? join(here, 'work/quick') : here;
+const cellFolder = flags.cells ?? join(root, 'cells');
+const outFolder = flags.out ?? root;
+
+if (positionals.length > 1 || !['run', 'report', undefined].includes(positionals[0]))
+  fail(`unknown command ${positionals.join(' ')}: it is run (default) or report`);
+if (positionals[0] === 'report') {
+  if (!hasCells()) fail(`no cells in ${cellFolder}`);
+  await report(cellFolder, outFolder);
+  process.exit(0);
+}
+
+/** [key, folder] of each data set; the folder undefined for the embedded one. */
+function dataSets() {
+  if (flags.data)
+    return flags.data.map((text) => {
+      const found = /^([a-z0-9]+)=(.+)$/.exec(text);
+      return found ? found.slice(1) : fail(`--data must be NAME=DIR, but is ${text}`);
+    });
+  if (quick) return [['fashion', undefined]];
+  if (existsSync(FASHION)) return [['fashion', FASHION]];
+  return fail('no data: give --data fashion=DIR and --data mnist=DIR, or --quick for the embedded subset');
+}
+
+const budget = {
+  denseEpochs: wholeNumber('dense-epochs', flags['dense-epochs']),
+  epochs: wholeNumber('epochs', flags.epochs),
+  batchSize: 128,
+  optimizer: { type: 'adam', learningRate: 1e-3 },
+  rate: { type: 'cosine' },
+  validation: wholeNumber('validation', flags.validation ?? (quick ? '1000' : '5000')),
+};
+const seeds = flags.seeds === undefined ? (quick ? 2 : 5) : wholeNumber('seeds', flags.seeds);
+const samples = wholeNumber('samples', flags.samples);
+const shard = /^(\d+)\/(\d+)$/.exec(flags.shard)?.slice(1).map(Number);
+if (!shard || shard[0] < 1 || shard[0] > shard[1])
+  fail(`--shard must be i/n with i from 1 to n, but is ${flags.shard}`);
+
+const sources = dataSets();
+const names = sources.map(([name]) => name);
+const fileOf = (cell) => join(cellFolder, `${cell.id}.json`);
+const mine = gridOf(names, seeds, quick)
+  .filter((_, i) => i % shard[1] === shard[0] - 1)
+  .filter(({ id }) => id.includes(flags.only ?? ''));
+
+/** Is the cell finished? One of another budget must not be mixed in. */
+function isDone(cell) {
+  const file = fileOf(cell);
+  if (!existsSync(file)) return false;
+  const found = JSON.parse(readFileSync(file, 'utf8'));
+  if (JSON.stringify(found.budget) !== JSON.stringify(budget))
+    fail(`${file} was run with ${JSON.stringify(found.budget)}, not ${JSON.stringify(budget)}`);
+  return true;
+}
+
+const open = mine.filter((cell) => !isDone(cell));
+console.log(`${mine.length} cells, ${mine.length - open.length} finished before, ${open.length} to run`);
+if (flags.list) {
+  for (const { id } of open) console.log(id);
+  process.exit(0);
+}
+
+const loaded = new Map();
+async function setsOf(name) {
+  if (!loaded.has(name)) {
+    const data = await loadDataset(new Map(sources).get(name));
+    loaded.set(name, { name: data.name, test: data.test, ...split(data.train, budget.validation) });
+  }
+  return loaded.get(name);
+}
+
+/** One line a round, so that cells are short to keep and to compare; shares to six digits. */
+function jsonOf({ rounds, ...rest }) {
+  const short = (key, value) =>
+    typeof value === 'number' && !Number.isInteger(value)
+      ? Number(value.toFixed(key === 'seconds' ? 1 : 6))
+      : value;
+  const lines = rounds.map((round) => JSON.stringify(round, short)).join(',\n');
+  return `${JSON.stringify(rest, short).slice(0, -1)},\n"rounds":[\n${lines}\n]}\n`;
+}
+
+function clock(seconds) {
+  const minutes = Math.round(seconds / 60);
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+mkdirSync(cellFolder, { recursive: true });
+const modelFolder = flags.work ?? join(here, 'work', quick ? 'quick' : 'models');
+mkdirSync(modelFolder, { recursive: true });
+const start = performance.now();
+for (const [i, cell] of open.entries()) {
+  const began = performance.now();
+  const sets = await setsOf(cell.dataSet);
+  const { network, result: dense } = await denseNetwork(cell, sets, budget, modelFolder);
+  const rounds = await runCell(cell, network, sets, budget, samples);
+  const { backend, isa, threads } = runtime();
+  const content = {
+    ...cell,
+    dataSetName: sets.name,
+    images: { train: sets.train.count, validation: sets.validation.count, test: sets.test.count },
+    budget,
+    environment: { node: process.version, cpu: cpus()[0]?.model, backend, isa, threads },
+    dense,
+    rounds,
+    seconds: (performance.now() - began) / 1000,
+  };
+  await writeFileAtomic(fileOf(cell), [Buffer.from(jsonOf(content))]);
+  const spent = (performance.now() - start) / 1000;
+  const left = (spent / (i + 1)) * (open.length - i - 1);
+  const shown = rounds.filter(({ stage }) => REPORTED.includes(stage));
+  console.log(
+    `${i + 1}/${open.length} ${cell.id}: dense ${(dense.testAccuracy * 100).toFixed(1)}, ` +
+      shown
+        .map(
+          ({ density, testAccuracy }) =>
+            `${(density * 100).toFixed(2)} %: ${(testAccuracy * 100).toFixed(2)}`,
+        )
+        .join(', ') +
+      `; ${content.seconds.toFixed(0)} s, about ${clock(left)} left`,
+  );
+}
+if (quick) await report(cellFolder, outFolder);
+else
+  console.log(`done; npm run paper -- report writes ${relative(process.cwd(), outFolder) || '.'}/RESULTS.md`);

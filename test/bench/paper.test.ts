@@ -1,0 +1,120 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { idxOf } from '../data/idx-of.ts';
+
+const main = fileURLToPath(new URL('../../bench/paper/main.mjs', import.meta.url));
+
+let folder: string;
+let cells: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'blocksparse-paper-'));
+  cells = join(folder, 'cells');
+  for (const [part, count] of [
+    ['train', 200],
+    ['t10k', 50],
+  ] as const) {
+    const labels = Uint8Array.from({ length: count }, (_, i) => i % 10);
+    const pixels = Uint8Array.from({ length: count * 784 }, (_, i) =>
+      // A bright band whose place is the class.
+      Math.floor((i % 784) / 78) === labels[Math.floor(i / 784)] ? 255 : (i * 31) % 90,
+    );
+    writeFileSync(join(folder, `${part}-images-idx3-ubyte`), idxOf([count, 28, 28], pixels));
+    writeFileSync(join(folder, `${part}-labels-idx1-ubyte`), idxOf([count], labels));
+  }
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function paper(...args: string[]) {
+  const env = { ...process.env, BLOCKSPARSE_THREADS: '1' };
+  return spawnSync(process.execPath, [main, ...args], { encoding: 'utf8', env });
+}
+
+const grid = (...args: string[]) => {
+  const size = [
+    '--dense-epochs',
+    '2',
+    '--epochs',
+    '1',
+    '--validation',
+    '40',
+    '--seeds',
+    '1',
+    '--samples',
+    '1',
+  ];
+  const folders = ['--cells', cells, '--work', join(folder, 'work'), '--data', `toy=${folder}`];
+  return paper(...size, ...folders, ...args);
+};
+
+describe('the runner of the paper', () => {
+  it('runs each cell once, keeps it as JSON, and goes on where it was', () => {
+    const first = grid('--only', 'paper-16x16');
+    expect(first.stderr).toBe('');
+    expect(first.stdout).toMatch(/1 cells, 0 finished before, 1 to run/);
+    expect(first.stdout).toMatch(/1\/1 toy-paper-16x16-s1: dense .* left/);
+    const file = join(cells, 'toy-paper-16x16-s1.json');
+    const cell = JSON.parse(readFileSync(file, 'utf8'));
+    expect(cell).toMatchObject({ method: 'paper', block: '16x16', seed: 1, budget: { epochs: 1 } });
+    expect(cell.rounds).toHaveLength(16);
+    expect(cell.rounds[10].density).toBeLessThan(0.12);
+    expect(cell.rounds[10].microseconds['32'].bsr).toBeGreaterThan(0);
+    expect(cell.rounds[0].bytes.dense).toBe(266_200 * 4);
+
+    const before = statSync(file).mtimeMs;
+    expect(grid('--only', 'paper-16x16').stdout).toMatch(/1 cells, 1 finished before, 0 to run/);
+    expect(statSync(file).mtimeMs).toBe(before);
+    const other = grid('--only', 'paper-16x16', '--epochs', '2');
+    expect(other.status).toBe(2);
+    expect(other.stderr).toMatch(/was run with/);
+  });
+
+  it.each(['random', 'dense', 'one-shot', 'cubic', 'fisher-global'])('knows %s', (method) => {
+    const { stdout, stderr } = grid('--only', `toy-${method}-4x4`);
+    expect(stderr).toBe('');
+    expect(stdout).toMatch(/1 cells, 0 finished before, 1 to run/);
+    const { rounds } = JSON.parse(readFileSync(join(cells, `toy-${method}-4x4-s1.json`), 'utf8'));
+    const record = rounds.find(({ stage }: { stage: number }) => stage === 10);
+    if (method === 'dense') expect(record.density).toBe(1);
+    else expect(Math.abs(record.density - 0.0867)).toBeLessThan(0.005);
+  });
+
+  it('shards are the whole grid, without overlap', () => {
+    const list = (...args: string[]) =>
+      grid('--list', ...args)
+        .stdout.split('\n')
+        .filter((line) => line.startsWith('toy-') && !line.includes(' '));
+    const whole = list();
+    expect(whole.length).toBeGreaterThan(20);
+    expect([...list('--shard', '1/2'), ...list('--shard', '2/2')].sort()).toEqual(whole.sort());
+  });
+
+  it('reports from the cells alone', () => {
+    const out = join(folder, 'report');
+    const { stdout, stderr } = paper('report', '--cells', cells, '--out', out);
+    expect(stderr).toBe('');
+    expect(stdout).toMatch(/cells: /);
+    const text = readFileSync(join(out, 'RESULTS.md'), 'utf8');
+    expect(text).not.toMatch(/NaN|undefined/);
+    for (const [, picture] of text.matchAll(/\]\((plots\/[^)]+)\)/g))
+      expect(readFileSync(join(out, picture), 'utf8')).toMatch(/^<svg/);
+    expect(readdirSync(join(out, 'plots')).length).toBeGreaterThanOrEqual(4);
+  });
+
+  it('says what is wrong with its flags', () => {
+    for (const [args, message] of [
+      [['--shard', '3/2'], /--shard must be i\/n/],
+      [['--seeds', '0'], /--seeds must be a whole number/],
+      [['--nonsense'], /nonsense/],
+      [['bake'], /unknown command bake/],
+      [['report', '--cells', join(folder, 'none')], /no cells in/],
+    ] as const) {
+      const { status, stderr } = paper('--data', `toy=${folder}`, ...args);
+      expect(status).toBe(2);
+      expect(stderr).toMatch(message);
+    }
+  });
+});
