@@ -4,6 +4,7 @@
       "target_name": "blocksparse",
       "sources": [
         "native/addon.cc",
+        "native/libstdcxx.cc",
         "native/binding/args.cc",
         "native/binding/functions.cc",
         "native/binding/objects.cc",
@@ -28,7 +29,7 @@
       "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17", "-std=gnu++20"],
       "cflags_cc": ["-std=c++17", "-O3", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"],
       "conditions": [
-        ["OS=='linux'", { "ldflags": ["-Wl,-z,nodelete", "-Wl,--exclude-libs,ALL", "-s"] }],
+        ["OS=='linux'", { "ldflags": ["-Wl,-z,nodelete", "-Wl,--version-script=<(module_root_dir)/native/exports.map", "-s"] }],
         ["OS=='mac'", {
           "xcode_settings": {
             "GCC_ENABLE_CPP_EXCEPTIONS": "YES",

@@ -123,9 +123,9 @@ LayerObject::LayerObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   const Span<float> values = Floats(info[7], "values", s.col.size * s.r * s.c);
   const Span<float> bias = OptionalFloats(info[8], "bias", s.n);
   const int threads = static_cast<int>(Integer(info[10], "threads", 1, 1024));
-  layers_.push_back(std::make_shared<const PackedLayer>(
-      table, BsrView{s.n, s.k, s.r, s.c, s.crow.data, s.col.data, values.data}, bias.data,
-      ActivationOf(info[9]), threads));
+  layers_.push_back(
+      Shared<PackedLayer>::Make(table, BsrView{s.n, s.k, s.r, s.c, s.crow.data, s.col.data, values.data},
+                                bias.data, ActivationOf(info[9]), threads));
   info.This().As<Napi::Object>().TypeTag(&kLayerTag);
   external_ = layers_[0]->bytes();
   Napi::MemoryManagement::AdjustExternalMemory(info.Env(), external_);

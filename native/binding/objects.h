@@ -8,6 +8,7 @@
 
 #include "../kernels/packed_layer.h"
 #include "../kernels/pattern.h"
+#include "shared.h"
 
 namespace blocksparse {
 
@@ -18,7 +19,7 @@ struct Addon {
 };
 
 // Layers are shared by the objects and the products in flight, so that none outlives its weights.
-using Layers = std::vector<std::shared_ptr<const PackedLayer>>;
+using Layers = std::vector<Shared<PackedLayer>>;
 
 class LayerObject : public Napi::ObjectWrap<LayerObject> {
  public:
@@ -26,7 +27,7 @@ class LayerObject : public Napi::ObjectWrap<LayerObject> {
   static Napi::Value Create(const Napi::CallbackInfo& info);
   explicit LayerObject(const Napi::CallbackInfo& info);
   ~LayerObject() override;
-  const std::shared_ptr<const PackedLayer>& layer() const { return layers_[0]; }
+  const Shared<PackedLayer>& layer() const { return layers_[0]; }
   // Throws a TypeError for anything but a layer.
   static LayerObject& From(Napi::Value value, const char* name);
 

@@ -2,11 +2,11 @@
 
 #include <atomic>
 #include <chrono>
-#include <mutex>
 #include <thread>
 
 #if defined(_WIN32)
 #include <condition_variable>
+#include <mutex>
 #else
 #include <pthread.h>
 #include <sched.h>
@@ -63,7 +63,7 @@ class Pool {
   }
 
   bool TryRun(int64_t items, int threads, void (*run)(void*, int64_t), void* context) {
-    if (!owner_.try_lock()) return false;
+    if (owned_.exchange(true, std::memory_order_acquire)) return false;
     Start(threads - 1);
     monitor_.Lock();
     run_ = run;
@@ -83,7 +83,7 @@ class Pool {
     open_ = false;
     monitor_.Unlock();
     while (inside_.load(std::memory_order_acquire) > 0) Relax();
-    owner_.unlock();
+    owned_.store(false, std::memory_order_release);
     return true;
   }
 
@@ -135,7 +135,8 @@ class Pool {
     }
   }
 
-  std::mutex owner_;
+  // Not a mutex: try_lock would raise the glibc floor to 2.34.
+  std::atomic<bool> owned_{false};
   Monitor monitor_;
   std::atomic<uint64_t> generation_{0};
   std::atomic<int64_t> next_{0};
