@@ -12,7 +12,9 @@ import {
   Network,
   paperSchedule,
   prune,
+  scoreBlocks,
   selectBlocks,
+  targetSparsity,
 } from '../../dist/index.js';
 import { Random } from '../../dist/nn/random.js';
 import { FRACTIONS, paperDensity, REPORTED, ROUNDS, SHORT_ROUND } from './grid.mjs';
@@ -79,35 +81,30 @@ export async function runCell(cell, network, sets, budget, samples) {
       ...(timed && { microseconds: await timesOf(network, samples) }),
     });
   };
-  const pruned = (options, stageOf = (round) => round) =>
-    prune(network, {
-      blockShape: block,
-      retrain: retrain(budget.epochs),
-      ...options,
-      onRound: ({ round }) => record(round, stageOf(round)),
-    });
+  const retrained = async (round, epochs) => {
+    const { data, ...how } = retrain(epochs);
+    await fit(network, data, { ...how, seed: deriveSeed(how.seed, round) });
+  };
 
-  const short = { sparsity: 1 - paperDensity(SHORT_ROUND) };
   if (method === 'random' || method === 'dense') {
     const random = new Random(seed, RETRAINING);
+    const randomly = (_, grid) => Float32Array.from({ length: grid.blockCount }, () => random.next());
     for (let round = 0; round < ROUNDS; round++) {
-      if (method === 'random') dropRandomly(network, block, random);
-      const { data, ...how } = retrain(budget.epochs);
-      await fit(network, data, { ...how, seed: deriveSeed(how.seed, round) });
+      if (method === 'random') drop(network, block, randomly, (l) => ({ dropFraction: FRACTIONS[l] }));
+      await retrained(round, budget.epochs);
       await record(round, round);
     }
-  } else if (method === 'one-shot')
-    await pruned(
-      {
-        schedule: { type: 'one-shot', ...short, rounds: 1 },
-        retrain: retrain((SHORT_ROUND + 1) * budget.epochs),
-      },
-      () => SHORT_ROUND,
-    );
-  else if (method === 'cubic')
-    await pruned({ schedule: { type: 'cubic', ...short, rounds: SHORT_ROUND + 1 } }, (round) =>
-      round === SHORT_ROUND ? round : null,
-    );
+  } else if (method === 'one-shot') {
+    drop(network, block, scoreBlocks, (l) => ({ sparsity: shortSparsity(l) }));
+    await retrained(0, (SHORT_ROUND + 1) * budget.epochs);
+    await record(0, SHORT_ROUND);
+  } else if (method === 'cubic')
+    for (let round = 0; round <= SHORT_ROUND; round++) {
+      const due = (l) => ({ type: 'cubic', sparsity: shortSparsity(l), rounds: SHORT_ROUND + 1 });
+      drop(network, block, scoreBlocks, (l) => ({ sparsity: targetSparsity(due(l), round) }));
+      await retrained(round, budget.epochs);
+      await record(round, round === SHORT_ROUND ? round : null);
+    }
   else {
     const global = method.endsWith('-global');
     const criterion = method === 'paper' ? 'mean-abs' : method.replace('-global', '');
@@ -117,19 +114,30 @@ export async function runCell(cell, network, sets, budget, samples) {
       scope: 'global',
       floor: 'auto',
     };
-    await pruned({ criterion, ...(global ? budgeted : { schedule: paperSchedule(3, ROUNDS) }) });
+    await prune(network, {
+      blockShape: block,
+      criterion,
+      ...(global ? budgeted : { schedule: paperSchedule(3, ROUNDS) }),
+      retrain: retrain(budget.epochs),
+      onRound: ({ round }) => record(round, round),
+    });
   }
   return records;
 }
 
-/** The paper's share of each layer's blocks, whichever they are. */
-function dropRandomly(network, blockShape, random) {
+/** What layer `l` has lost after the short rounds: one-shot and cubic pruning end where the paper's rounds are then. */
+function shortSparsity(l) {
+  return 1 - (1 - FRACTIONS[l]) ** (SHORT_ROUND + 1);
+}
+
+/** Drops blocks of each layer l by `scoresOf(weight, grid)`, as many as `howMany(l)` says to selectBlocks. */
+function drop(network, blockShape, scoresOf, howMany) {
   network.linears.forEach((linear, l) => {
     const grid = new BlockGrid([linear.outFeatures, linear.inFeatures], blockShape);
     const { mask } = linear.matrix;
     const among = mask.grid.equals(grid) ? mask : BlockMask.full(grid);
-    const scores = Float32Array.from({ length: grid.blockCount }, () => random.next());
-    const kept = selectBlocks(scores, grid, { dropFraction: FRACTIONS[l], among });
-    linear.setMatrix(BsrMatrix.fromDense(linear.weight(), grid, kept));
+    const weight = linear.weight();
+    const kept = selectBlocks(scoresOf(weight, grid), grid, { ...howMany(l), among });
+    linear.setMatrix(BsrMatrix.fromDense(weight, grid, kept));
   });
 }

@@ -11,8 +11,9 @@ export function paperDensity(round) {
   return WEIGHTS.reduce((sum, weights, l) => sum + weights * (1 - FRACTIONS[l]) ** (round + 1), 0) / all;
 }
 
-/** Rounds whose numbers stand in tables, and where speed is measured. */
-export const REPORTED = [3, 6, 10, 12, 15];
+/** Rounds whose numbers stand in tables, and where speed is measured, with the densities they go by. */
+export const DENSITY_NAMES = { 3: '41 %', 6: '21 %', 10: '8.67 %', 12: '5.57 %', 15: '2.87 %' };
+export const REPORTED = Object.keys(DENSITY_NAMES).map(Number);
 /** The round of 8.67 %, where one-shot and cubic pruning end. */
 export const SHORT_ROUND = 10;
 

@@ -87,7 +87,7 @@ function dataSets() {
       const found = /^([a-z0-9]+)=(.+)$/.exec(text);
       return found ? found.slice(1) : fail(`--data must be NAME=DIR, but is ${text}`);
     });
-  if (quick) return [['fashion', undefined]];
+  if (quick) return [['subset', undefined]];
   if (existsSync(FASHION)) return [['fashion', FASHION]];
   return fail('no data: give --data fashion=DIR and --data mnist=DIR, or --quick for the embedded subset');
 }
