@@ -8,8 +8,12 @@
 namespace blocksparse {
 namespace {
 
-// Marks layer objects, so that another wrapped object given in their place is refused.
-const napi_type_tag kLayerTag = {0x6b1f0c2d9a7e4f35, 0x8d42b7c1e6095a13};
+// Marks layer objects, so that another wrapped object given in their place is refused; by the address of a
+// variable also a layer of another copy or version of this library in the same process.
+napi_type_tag LayerTag() {
+  static const char here = 0;
+  return {0x6b1f0c2d9a7e4f35, static_cast<uint64_t>(reinterpret_cast<uintptr_t>(&here))};
+}
 
 const KernelTable& TableOf(const Napi::CallbackInfo& info) {
   if (info.Length() == 0 || !info[0].IsExternal()) {
@@ -126,7 +130,8 @@ LayerObject::LayerObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   layers_.push_back(
       Shared<PackedLayer>::Make(table, BsrView{s.n, s.k, s.r, s.c, s.crow.data, s.col.data, values.data},
                                 bias.data, ActivationOf(info[9]), threads));
-  info.This().As<Napi::Object>().TypeTag(&kLayerTag);
+  const napi_type_tag tag = LayerTag();
+  info.This().As<Napi::Object>().TypeTag(&tag);
   external_ = layers_[0]->bytes();
   Napi::MemoryManagement::AdjustExternalMemory(info.Env(), external_);
 }
@@ -136,7 +141,8 @@ LayerObject::~LayerObject() {
 }
 
 LayerObject& LayerObject::From(Napi::Value value, const char* name) {
-  if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kLayerTag)) {
+  const napi_type_tag tag = LayerTag();
+  if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&tag)) {
     throw Napi::TypeError::New(value.Env(), std::string(name) + " must be a packed layer of this backend");
   }
   return *Unwrap(value.As<Napi::Object>());
