@@ -3,7 +3,7 @@ import { rangeError, typeError } from './errors.ts';
 import { kernels } from './kernels/choose.ts';
 import { ACTIVATIONS, type Activation, type LayerInfo, type PackedLayer } from './kernels/kernels.ts';
 import { BsrMatrix } from './sparse/bsr.ts';
-import { MAX_DIMENSION } from './sparse/grid.ts';
+import { MAX_DIMENSION, MAX_ELEMENTS } from './sparse/grid.ts';
 
 export interface BsrLinearOptions {
   /** [N], added before the activation. */
@@ -13,8 +13,9 @@ export interface BsrLinearOptions {
   readonly threads?: number;
 }
 
-/** Batch rows of x [M, K], by its length. Throws when it is no whole number of rows. */
-export function batchRows(x: Float32Array, features: number): number {
+/** Batch rows of x [M, K], by its length. Throws when it is no whole number of rows, or when M * outputs is over
+ * the limit of one matrix. */
+export function batchRows(x: Float32Array, features: number, outputs: number): number {
   checkArray('x', x, Float32Array);
   if (features === 0) {
     if (x.length !== 0) throw rangeError('x', 'empty, since the layer has no inputs', x);
@@ -22,7 +23,8 @@ export function batchRows(x: Float32Array, features: number): number {
   }
   const m = x.length / features;
   if (!Number.isInteger(m)) throw rangeError('x', `a Float32Array of M * ${features} elements`, x);
-  if (m > MAX_DIMENSION) throw rangeError('x', `at most ${MAX_DIMENSION} rows`, x);
+  const most = Math.min(MAX_DIMENSION, Math.floor(MAX_ELEMENTS / Math.max(outputs, 1)));
+  if (m > most) throw rangeError('x', `at most ${most} rows of ${features}`, x);
   return m;
 }
 
@@ -49,7 +51,7 @@ export class BsrLinear {
   /** x [M, K] to [M, N], into `out` when given, which must not overlap x. */
   forward(x: Float32Array, out?: Float32Array): Float32Array {
     checkReceiver(#layer in this, this);
-    const m = batchRows(x, this.inFeatures);
+    const m = batchRows(x, this.inFeatures, this.outFeatures);
     if (out === undefined) out = new Float32Array(m * this.outFeatures);
     else checkArray('out', out, Float32Array, m * this.outFeatures);
     this.#layer.forward(x, m, out);
@@ -59,7 +61,7 @@ export class BsrLinear {
   /** The same off the event loop. x is copied before this returns; `out` is filled when the promise resolves. */
   async forwardAsync(x: Float32Array, out?: Float32Array): Promise<Float32Array> {
     checkReceiver(#layer in this, this);
-    const m = batchRows(x, this.inFeatures);
+    const m = batchRows(x, this.inFeatures, this.outFeatures);
     if (out !== undefined) checkArray('out', out, Float32Array, m * this.outFeatures);
     const result = await this.#layer.forwardAsync(x, m);
     if (out === undefined) return result;

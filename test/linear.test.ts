@@ -4,6 +4,7 @@ import { kernels } from '../lib/kernels/choose.ts';
 import { padBatch } from '../lib/kernels/kernels.ts';
 import { BsrLinear } from '../lib/linear.ts';
 import { BsrMatrix } from '../lib/sparse/bsr.ts';
+import { BlockGrid } from '../lib/sparse/grid.ts';
 import { makeCase } from './kernels/cases.ts';
 
 const { matrix, x } = makeCase(1, [48, 64], [8, 8], 0.5, 6);
@@ -106,4 +107,11 @@ describe('a process', () => {
     const y = kernels().allocate(16 * padBatch(1));
     expect(y).toHaveLength(256);
   }, 120_000);
+});
+
+it('refuses a result over the limit of one matrix, before it allocates', async () => {
+  const tall = BsrMatrix.fromDense(new Float32Array(1 << 20).fill(1), new BlockGrid([1 << 20, 1], [4096, 1]));
+  const large = new BsrLinear(tall);
+  expect(() => large.forward(new Float32Array(3000))).toThrow(/x must be at most 2048 rows/);
+  await expect(large.forwardAsync(new Float32Array(3000))).rejects.toThrow(/x must be at most 2048 rows/);
 });

@@ -64,9 +64,10 @@ export function pruneCommand(): Command {
         .default('layer'),
     )
     .addOption(
-      new Option('--floor <x>', 'least density of a layer with --scope global: a number, or auto').argParser(
-        (text) => (text === 'auto' ? text : number(0, 1)(text)),
-      ),
+      new Option(
+        '--floor <x>',
+        'least density of a layer: a number, or auto (with --scope global)',
+      ).argParser((text) => (text === 'auto' ? text : number(0, 1)(text))),
     );
   modelOptions(command);
   return addTrainingOptions(command, 4, 'times over the training set after each round')

@@ -55,6 +55,7 @@ export class BsrMatrix {
     return this.colIndices.length;
   }
   get mask(): BlockMask {
+    checkIntact('this', this);
     const kept = new Uint8Array(this.grid.blockCount);
     for (let row = 0; row < this.grid.gridRows; row++)
       for (let i = this.crowIndices[row]; i < this.crowIndices[row + 1]; i++)
@@ -126,6 +127,7 @@ export class BsrMatrix {
 
   /** Row-major [N, K]. */
   toDense(): Float32Array {
+    checkIntact('this', this);
     const [n, k] = this.shape;
     const [r, c] = this.blockShape;
     const weight = new Float32Array(n * k);
@@ -162,6 +164,17 @@ export class BsrMatrix {
       }
     }
   }
+}
+
+/** A matrix whose arrays still describe one: they are the caller's to change, or to transfer away. */
+export function checkIntact(name: string, matrix: unknown): asserts matrix is BsrMatrix {
+  if (!(matrix instanceof BsrMatrix)) throw typeError(name, 'a BsrMatrix', matrix);
+  const { grid, crowIndices, colIndices, values } = matrix;
+  if (!(grid instanceof BlockGrid)) throw typeError(name, 'a BsrMatrix that a factory made', matrix);
+  const [r, c] = grid.blockShape;
+  checkArray('crowIndices', crowIndices, Int32Array, grid.gridRows + 1);
+  checkArray('values', values, Float32Array, colIndices.length * r * c);
+  checkIndices('crowIndices', 'colIndices', crowIndices, colIndices, grid.gridCols);
 }
 
 function nonZeroBlocks(weight: Float32Array, grid: BlockGrid): Uint8Array {

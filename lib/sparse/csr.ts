@@ -1,6 +1,6 @@
 import { checkArray, checkInteger } from '../check.ts';
 import { typeError } from '../errors.ts';
-import { BsrMatrix, checkIndices, type StorageBytes, storageBytes } from './bsr.ts';
+import { BsrMatrix, checkIndices, checkIntact, type StorageBytes, storageBytes } from './bsr.ts';
 import { BlockGrid, MAX_DIMENSION, type Pair } from './grid.ts';
 
 /** The fields of `CsrMatrix.fromArrays`: one column index and one value a stored weight. */
@@ -41,7 +41,7 @@ export class CsrMatrix {
 
   /** The stored elements of `matrix` that exist, zeros inside its blocks included: nothing is lost. */
   static fromBsr(matrix: BsrMatrix): CsrMatrix {
-    if (!(matrix instanceof BsrMatrix)) throw typeError('matrix', 'a BsrMatrix', matrix);
+    checkIntact('matrix', matrix);
     const [n, k] = matrix.shape;
     const [r, c] = matrix.blockShape;
     const crow = new Int32Array(n + 1);
@@ -77,6 +77,9 @@ export class CsrMatrix {
   /** Row-major [rows, columns]. */
   toDense(): Float32Array {
     const [n, k] = this.shape;
+    checkArray('crowIndices', this.crowIndices, Int32Array, n + 1);
+    checkArray('values', this.values, Float32Array, this.colIndices.length);
+    checkIndices('crowIndices', 'colIndices', this.crowIndices, this.colIndices, k);
     const weight = new Float32Array(n * k);
     for (let y = 0; y < n; y++)
       for (let i = this.crowIndices[y]; i < this.crowIndices[y + 1]; i++)

@@ -45,6 +45,14 @@ export class BlockMask {
 /** A mask, and of this very grid. */
 export function checkMask(name: string, value: unknown, grid: BlockGrid): asserts value is BlockMask {
   if (!(value instanceof BlockMask)) throw typeError(name, 'a BlockMask', value);
+  checkArray(`${name}.kept`, value.kept, Uint8Array, value.grid.blockCount);
+  let nnzb = 0;
+  for (let i = 0; i < value.kept.length; i++) {
+    if (value.kept[i] > 1) throw rangeError(`${name}.kept[${i}]`, '0 or 1', value.kept[i]);
+    nnzb += value.kept[i];
+  }
+  if (nnzb !== value.nnzb)
+    throw new BlocksparseError('INVALID_STATE', `${name}.kept was changed after the mask was made`);
   if (!value.grid.equals(grid))
     throw new BlocksparseError(
       'INVALID_STATE',

@@ -78,9 +78,13 @@ class ForwardWorker : public Napi::AsyncWorker {
     ForwardChain(pointers.data(), static_cast<int64_t>(pointers.size()), x_.data(), m_, out_.data());
   }
   void OnOK() override {
-    auto result = Napi::Float32Array::New(Env(), out_.size());
-    std::copy(out_.begin(), out_.end(), result.Data());
-    deferred_.Resolve(result);
+    try {
+      auto result = Napi::Float32Array::New(Env(), out_.size());
+      std::copy(out_.begin(), out_.end(), result.Data());
+      deferred_.Resolve(result);
+    } catch (const Napi::Error& error) {
+      deferred_.Reject(error.Value());
+    }
   }
   void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
 

@@ -154,3 +154,36 @@ describe('division and storage', () => {
     expect([...matrix.toDense()]).toEqual([7]);
   });
 });
+
+describe('arrays changed or transferred after construction', () => {
+  const made = () => BsrMatrix.fromDense(new Float32Array(64).fill(1), new BlockGrid([8, 8], [4, 4]));
+  const detach = (array: Float32Array | Int32Array | Uint8Array) =>
+    structuredClone(array.buffer as ArrayBuffer, { transfer: [array.buffer as ArrayBuffer] });
+
+  it('are refused by name, and nothing hangs', () => {
+    for (const change of [
+      (m: BsrMatrix) => m.crowIndices.set([2 ** 31 - 1], 2),
+      (m: BsrMatrix) => m.colIndices.set([1_000_000], 0),
+      (m: BsrMatrix) => detach(m.crowIndices),
+      (m: BsrMatrix) => detach(m.colIndices),
+      (m: BsrMatrix) => detach(m.values),
+    ]) {
+      const matrix = made();
+      change(matrix);
+      expect(() => matrix.toDense()).toThrow(/Indices|values/);
+      expect(() => matrix.density).toThrow(/Indices|values/);
+      expect(() => CsrMatrix.fromBsr(matrix)).toThrow(/Indices|values/);
+    }
+    const csr = CsrMatrix.fromBsr(made());
+    detach(csr.values);
+    expect(() => csr.toDense()).toThrow(/values must be/);
+    const grid = new BlockGrid([8, 8], [4, 4]);
+    const mask = BlockMask.full(grid);
+    mask.kept[0] = 7;
+    expect(() => BsrMatrix.fromDense(new Float32Array(64), grid, mask)).toThrow(/mask.kept\[0\]/);
+    mask.kept[0] = 0;
+    expect(() => BsrMatrix.fromDense(new Float32Array(64), grid, mask)).toThrow(/mask.kept was changed/);
+    detach(mask.kept);
+    expect(() => BsrMatrix.fromDense(new Float32Array(64), grid, mask)).toThrow(/mask.kept must be/);
+  });
+});
