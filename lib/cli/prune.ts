@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { loadDataset } from '../data/dataset.ts';
 import { Model } from '../format/model.ts';
@@ -89,6 +90,10 @@ export function pruneCommand(): Command {
             : `error: the ${schedule} schedule needs --sparsity`,
           { exitCode: 2 },
         );
+      if (resolve(path) === resolve(options.output))
+        self.error('error: --output must be another file than the model, which pruning would replace', {
+          exitCode: 2,
+        });
       if (schedule === 'paper' && options.scope === 'global')
         self.error(
           "error: the paper's schedule selects in each layer; --scope global needs another --schedule",

@@ -62,6 +62,7 @@ describe('help and usage', () => {
     ['train', '--output', 'x', '--lr', 'NaN'],
     ['train', '--output', 'x', '--activation', 'step'],
     ['prune', '--output', 'x'],
+    ['prune', 'm', '--output', './m'],
     ['prune', 'm', '--output', 'x', '--block', '0x4'],
     ['prune', 'm', '--output', 'x', '--block', '4x4x4'],
     ['prune', 'm', '--output', 'x', '--sparsity', '0.5'],
