@@ -1,5 +1,14 @@
 import { rangeError, typeError } from './errors.ts';
 
+export function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null;
+}
+
+/** An object of options: an array, which has none of the names, is a mistake. */
+export function checkOptions(name: string, value: unknown): asserts value is object {
+  if (!isObject(value) || Array.isArray(value)) throw typeError(name, 'an object', value);
+}
+
 /** A whole number within [min, max]. */
 export function checkInteger(
   name: string,
@@ -29,7 +38,7 @@ export function checkOneOf<T extends string>(
 
 type ArrayKind = typeof Float32Array | typeof Int32Array | typeof Uint8Array;
 
-/** A typed array of exactly this kind; of exactly `length` elements when given. A detached one has length 0. */
+/** A typed array of exactly this kind, not transferred away; of exactly `length` elements when given. */
 export function checkArray<K extends ArrayKind>(
   name: string,
   value: unknown,
@@ -37,6 +46,18 @@ export function checkArray<K extends ArrayKind>(
   length?: number,
 ): asserts value is InstanceType<K> {
   if (!(value instanceof kind)) throw typeError(name, `a ${kind.name}`, value);
+  if (value.length === 0 && isDetached(value.buffer))
+    throw rangeError(name, `a ${kind.name} that was not transferred away`, value);
   if (length !== undefined && value.length !== length)
     throw rangeError(name, `a ${kind.name} of ${length} elements`, value);
+}
+
+/** Node 20 has no `ArrayBuffer.prototype.detached`, but no view of a detached buffer can be made. */
+function isDetached(buffer: ArrayBufferLike): boolean {
+  try {
+    new Uint8Array(buffer);
+    return false;
+  } catch {
+    return true;
+  }
 }

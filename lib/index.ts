@@ -1,7 +1,7 @@
 export { type ImageData, loadDataset } from './data/dataset.ts';
 export { readIdx, readIdxFile } from './data/idx.ts';
 export { BlocksparseError, type BlocksparseErrorCode } from './errors.ts';
-export { Model } from './format/model.ts';
+export { Model, type ModelLayer } from './format/model.ts';
 export { readSafetensors, readSafetensorsFile, writeSafetensorsFile } from './format/safetensors.ts';
 export { runtime } from './kernels/choose.ts';
 export type { Activation, Criterion, LayerInfo } from './kernels/kernels.ts';
@@ -27,12 +27,20 @@ export {
   type PruneOptions,
   type PruneResult,
   prune,
+  type RetrainOptions,
   type RoundReport,
   type ScoringOptions,
 } from './prune/prune.ts';
-export { paperSchedule, type Schedule, sparsityAt, targetSparsity } from './prune/schedule.ts';
+export {
+  paperSchedule,
+  type RoundsSchedule,
+  type Schedule,
+  sparsityAt,
+  type TargetSchedule,
+  targetSparsity,
+} from './prune/schedule.ts';
 export { scoreBlocks } from './prune/scores.ts';
-export { selectBlocks, selectGlobally } from './prune/select.ts';
+export { type Selection, selectBlocks, selectGlobally } from './prune/select.ts';
 export { type BsrFields, BsrMatrix, type StorageBytes } from './sparse/bsr.ts';
 export { type CsrFields, CsrMatrix } from './sparse/csr.ts';
 export { BlockGrid, type Pair } from './sparse/grid.ts';

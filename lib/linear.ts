@@ -1,9 +1,10 @@
-import { checkArray, checkInteger, checkOneOf } from './check.ts';
-import { rangeError, typeError } from './errors.ts';
+import { allocateRows, batchRows } from './batch.ts';
+import { checkArray, checkInteger, checkOneOf, checkOptions, isObject } from './check.ts';
+import { typeError } from './errors.ts';
 import { kernels } from './kernels/choose.ts';
 import { ACTIVATIONS, type Activation, type LayerInfo, type PackedLayer } from './kernels/kernels.ts';
-import { BsrMatrix } from './sparse/bsr.ts';
-import { MAX_DIMENSION, MAX_ELEMENTS } from './sparse/grid.ts';
+import { type BsrMatrix, checkBsr } from './sparse/bsr.ts';
+import { MAX_DIMENSION } from './sparse/grid.ts';
 
 export interface BsrLinearOptions {
   /** [N], added before the activation. */
@@ -13,20 +14,7 @@ export interface BsrLinearOptions {
   readonly threads?: number;
 }
 
-/** Batch rows of x [M, K], by its length. Throws when it is no whole number of rows, or when M * outputs is over
- * the limit of one matrix. */
-export function batchRows(x: Float32Array, features: number, outputs: number): number {
-  checkArray('x', x, Float32Array);
-  if (features === 0) {
-    if (x.length !== 0) throw rangeError('x', 'empty, since the layer has no inputs', x);
-    return 0;
-  }
-  const m = x.length / features;
-  if (!Number.isInteger(m)) throw rangeError('x', `a Float32Array of M * ${features} elements`, x);
-  const most = Math.min(MAX_DIMENSION, Math.floor(MAX_ELEMENTS / Math.max(outputs, 1)));
-  if (m > most) throw rangeError('x', `at most ${most} rows of ${features}`, x);
-  return m;
-}
+let isLayer: (value: unknown) => boolean;
 
 /** One served layer, Y = act(X . W^T + bias). The weights are packed when it is made; later changes to the
  * matrix change nothing here. */
@@ -34,11 +22,14 @@ export class BsrLinear {
   readonly inFeatures: number;
   readonly outFeatures: number;
   readonly #layer: PackedLayer;
+  static {
+    isLayer = (value) => isObject(value) && #layer in value;
+  }
 
   /** Throws TypeError or RangeError for anything but a valid matrix, a bias of N and the options above. */
   constructor(matrix: BsrMatrix, options: BsrLinearOptions = {}) {
-    if (!(matrix instanceof BsrMatrix)) throw typeError('matrix', 'a BsrMatrix', matrix);
-    if (typeof options !== 'object' || options === null) throw typeError('options', 'an object', options);
+    checkBsr('matrix', matrix);
+    checkOptions('options', options);
     const { bias, activation = 'none', threads = kernels().threads } = options;
     if (bias !== undefined) checkArray('bias', bias, Float32Array, matrix.shape[0]);
     checkOneOf('activation', activation, ACTIVATIONS);
@@ -50,9 +41,9 @@ export class BsrLinear {
 
   /** x [M, K] to [M, N], into `out` when given, which must not overlap x. */
   forward(x: Float32Array, out?: Float32Array): Float32Array {
-    checkReceiver(#layer in this, this);
+    checkReceiver(this);
     const m = batchRows(x, this.inFeatures, this.outFeatures);
-    if (out === undefined) out = new Float32Array(m * this.outFeatures);
+    if (out === undefined) out = allocateRows(m, this.outFeatures);
     else checkArray('out', out, Float32Array, m * this.outFeatures);
     this.#layer.forward(x, m, out);
     return out;
@@ -60,7 +51,7 @@ export class BsrLinear {
 
   /** The same off the event loop. x is copied before this returns; `out` is filled when the promise resolves. */
   async forwardAsync(x: Float32Array, out?: Float32Array): Promise<Float32Array> {
-    checkReceiver(#layer in this, this);
+    checkReceiver(this);
     const m = batchRows(x, this.inFeatures, this.outFeatures);
     if (out !== undefined) checkArray('out', out, Float32Array, m * this.outFeatures);
     const result = await this.#layer.forwardAsync(x, m);
@@ -73,12 +64,12 @@ export class BsrLinear {
 
   /** What serves a batch of this many rows, why, and how many bytes the layer holds. */
   explain(batch: number): LayerInfo {
-    checkReceiver(#layer in this, this);
+    checkReceiver(this);
     checkInteger('batch', batch, 1, MAX_DIMENSION);
     return this.#layer.info(batch);
   }
 }
 
-function checkReceiver(right: boolean, receiver: unknown): void {
-  if (!right) throw typeError('this', 'a BsrLinear', receiver);
+function checkReceiver(receiver: unknown): void {
+  if (!isLayer(receiver)) throw typeError('this', 'a BsrLinear', receiver);
 }

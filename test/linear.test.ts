@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
+import { allocateRows } from '../lib/batch.ts';
 import { kernels } from '../lib/kernels/choose.ts';
 import { padBatch } from '../lib/kernels/kernels.ts';
 import { BsrLinear } from '../lib/linear.ts';
@@ -59,6 +60,10 @@ describe('BsrLinear', () => {
     );
     for (const threads of [0, -1, 1.5, Number.NaN, 1e9])
       expect(() => new BsrLinear(matrix, { threads })).toThrow(/threads must be/);
+    expect(() => new BsrLinear(matrix, [] as never)).toThrow(/options must be an object/);
+    const gone = new Float32Array(64);
+    structuredClone(gone.buffer, { transfer: [gone.buffer] });
+    expect(() => layer.forward(gone)).toThrow(/x must be .* not transferred away/);
     expect(() => layer.forward(x.subarray(1))).toThrow(/x must be a Float32Array of M \* 64/);
     expect(() => layer.forward([1, 2] as never)).toThrow(/x must be a Float32Array, but is/);
     expect(() => layer.forward(x, new Float32Array(3))).toThrow(/out must be/);
@@ -107,6 +112,10 @@ describe('a process', () => {
     const y = kernels().allocate(16 * padBatch(1));
     expect(y).toHaveLength(256);
   }, 120_000);
+});
+
+it('says that the batch is too large when there is no memory for its result', () => {
+  expect(() => allocateRows(2 ** 24, 2 ** 24)).toThrow(/^x must be a smaller batch: .* 16777216 rows/);
 });
 
 it('refuses a result over the limit of one matrix, before it allocates', async () => {

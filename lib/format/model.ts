@@ -1,14 +1,15 @@
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
-import { checkArray } from '../check.ts';
-import { BlocksparseError, describe, rangeError, typeError } from '../errors.ts';
+import { allocateRows, batchRows } from '../batch.ts';
+import { checkArray, checkOptions, isObject } from '../check.ts';
+import { BlocksparseError, describe, typeError } from '../errors.ts';
 import { kernels } from '../kernels/choose.ts';
 import { ACTIVATIONS, type Activation, type PackedChain } from '../kernels/kernels.ts';
 import type { LinearWeights } from '../nn/linear.ts';
 import { checkNetwork, Network } from '../nn/network.ts';
-import { checkLayers, type LayerSpec, layerName, planOf } from '../nn/spec.ts';
-import { BsrMatrix, type StorageBytes, storageBytes } from '../sparse/bsr.ts';
-import { MAX_BLOCK_SIDE, MAX_DIMENSION, MAX_ELEMENTS, type Pair } from '../sparse/grid.ts';
+import { checkLayers, type LayerSpec, layerName, planOf, type Stage } from '../nn/spec.ts';
+import { BsrMatrix, checkIntact, type StorageBytes, storageBytes } from '../sparse/bsr.ts';
+import { MAX_BLOCK_SIDE, MAX_DIMENSION, type Pair } from '../sparse/grid.ts';
 import { checkPath, writeFileAtomic } from './atomic.ts';
 import {
   encodeSafetensors,
@@ -52,6 +53,8 @@ export interface LoadOptions {
   readonly layers?: readonly LayerSpec[];
 }
 
+let isModel: (value: unknown) => boolean;
+
 /**
  * A trained network, dense or block-sparse, for inference and as a file. Its weights are its own copies; they
  * are packed for the kernels at the first run, and changing them after that has no effect on results.
@@ -63,14 +66,19 @@ export class Model {
   /** What else the file should keep, such as the input's normalisation: any JSON object. */
   readonly info: Record<string, unknown>;
   #chain: PackedChain | undefined;
+  static {
+    isModel = (value) => isObject(value) && #chain in value;
+  }
 
   private constructor(
     layers: readonly LayerSpec[],
     weights: readonly LinearWeights[],
     info: Record<string, unknown>,
   ) {
+    checkLayers('layers', layers);
     this.layers = Object.freeze(layers.map((layer) => Object.freeze({ ...layer })));
     const { stages } = planOf(this.layers);
+    checkWeights(weights, stages);
     this.matrices = Object.freeze(
       stages.map(({ name, activation }, i) => {
         const { matrix, bias } = weights[i];
@@ -88,7 +96,7 @@ export class Model {
    */
   static async load(path: string | URL, options: LoadOptions = {}): Promise<Model> {
     const file = checkPath('path', path);
-    if (typeof options !== 'object' || options === null) throw typeError('options', 'an object', options);
+    checkOptions('options', options);
     if (options.layers !== undefined) checkLayers('options.layers', options.layers);
     const content = await readSafetensorsFile(file);
     try {
@@ -112,6 +120,7 @@ export class Model {
    * BlocksparseError WRITE_FAILED (full disk, unwritable folder), or RangeError when weights were damaged.
    */
   async save(path: string | URL): Promise<void> {
+    checkReceiver(this);
     const file = checkPath('path', path);
     // Checked copies: what is changed while the disk works, or was changed wrongly before, never gets there.
     const weights = copyWeights(this.matrices);
@@ -133,36 +142,43 @@ export class Model {
    * copied before this returns. Rejects with TypeError or RangeError when x is no Float32Array of whole rows.
    */
   async run(x: Float32Array): Promise<Float32Array> {
-    const m = this.#rows(x);
+    checkReceiver(this);
+    const m = batchRows(x, this.inFeatures, this.outFeatures);
     return m === 0 ? new Float32Array(0) : this.#packed().forwardAsync(x, m);
   }
 
   /** The same result as `run`, computed before it returns. */
   runSync(x: Float32Array): Float32Array {
-    const m = this.#rows(x);
-    const out = new Float32Array(m * this.outFeatures);
+    checkReceiver(this);
+    const m = batchRows(x, this.inFeatures, this.outFeatures);
+    const out = allocateRows(m, this.outFeatures);
     if (m > 0) this.#packed().forward(x, m, out);
     return out;
   }
 
   /** A trainable copy. */
   toNetwork(): Network {
+    checkReceiver(this);
     return Network.fromParts(this.layers, this.matrices);
   }
 
   get inFeatures(): number {
+    checkReceiver(this);
     return this.matrices[0].matrix.shape[1];
   }
 
   get outFeatures(): number {
+    checkReceiver(this);
     return this.matrices[this.matrices.length - 1].matrix.shape[0];
   }
 
   /** Weights inside kept blocks / all weights, over all layers; biases do not count. */
   get density(): number {
+    checkReceiver(this);
     let kept = 0;
     let all = 0;
-    for (const { matrix } of this.matrices) {
+    for (const [i, { matrix }] of this.matrices.entries()) {
+      checkIntact(`matrices[${i}].matrix`, matrix);
       kept += keptElements(matrix);
       all += matrix.shape[0] * matrix.shape[1];
     }
@@ -171,6 +187,7 @@ export class Model {
 
   /** Bytes of the weights as a file stores them, and as dense ones; biases and the header do not count. */
   get bytes(): StorageBytes {
+    checkReceiver(this);
     let values = 0;
     let indices = 0;
     let elements = 0;
@@ -192,17 +209,6 @@ export class Model {
     }
     return this.#chain;
   }
-
-  /** Rows of x. Private, so that calling run or runSync on something else is a TypeError. */
-  #rows(x: unknown): number {
-    checkArray('x', x, Float32Array);
-    const k = this.inFeatures;
-    if (x.length % k !== 0) throw rangeError('x', `of whole rows of ${k} features`, x);
-    const m = x.length / k;
-    if (m * this.outFeatures > MAX_ELEMENTS)
-      throw rangeError('x', `of at most ${Math.floor(MAX_ELEMENTS / this.outFeatures)} rows`, x);
-    return m;
-  }
 }
 
 /** Elements that exist in the kept blocks. Not by a mask, whose size a small file could make huge. */
@@ -214,8 +220,22 @@ function keptElements({ grid, crowIndices, colIndices }: BsrMatrix): number {
   return kept;
 }
 
+function checkReceiver(receiver: unknown): void {
+  if (!isModel(receiver)) throw typeError('this', 'a Model', receiver);
+}
+
+function checkWeights(weights: unknown, stages: readonly Stage[]): void {
+  if (!Array.isArray(weights) || weights.length !== stages.length)
+    throw typeError('weights', `an array of ${stages.length}, one a linear layer`, weights);
+  weights.forEach((given: unknown, i) => {
+    if (!isObject(given)) throw typeError(`weights[${i}]`, 'an object with matrix and bias', given);
+    checkIntact(`weights[${i}].matrix`, (given as Partial<LinearWeights>).matrix);
+  });
+}
+
 function copyWeights(weights: readonly LinearWeights[]): LinearWeights[] {
-  return weights.map(({ matrix, bias }) => {
+  return weights.map(({ matrix, bias }, i) => {
+    if (bias) checkArray(`matrices[${i}].bias`, bias, Float32Array, matrix.shape[0]);
     return { matrix: BsrMatrix.fromArrays(matrix), bias: bias?.slice() ?? null };
   });
 }

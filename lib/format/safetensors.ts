@@ -1,6 +1,6 @@
 import { open } from 'node:fs/promises';
-import { checkArray } from '../check.ts';
-import { BlocksparseError, describe, rangeError } from '../errors.ts';
+import { checkArray, checkOneOf, isObject } from '../check.ts';
+import { BlocksparseError, describe, rangeError, typeError } from '../errors.ts';
 import { checkPath, writeFileAtomic } from './atomic.ts';
 
 /** Bytes of one element. The names are the format's; types of less than a byte are not read. */
@@ -24,6 +24,7 @@ const ELEMENT_BYTES = {
   F8_E8M0: 1,
 } as const;
 export type DType = keyof typeof ELEMENT_BYTES;
+const DTYPES = Object.keys(ELEMENT_BYTES) as DType[];
 
 /** The limit of the format's own library. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -206,17 +207,14 @@ export function encodeSafetensors(
   tensors: ReadonlyMap<string, Tensor>,
   metadata: ReadonlyMap<string, string> = new Map(),
 ): Uint8Array[] {
+  checkTensors(tensors);
+  checkMetadata(metadata);
   const sorted = [...tensors].sort((a, b) => ELEMENT_BYTES[b[1].dtype] - ELEMENT_BYTES[a[1].dtype]);
   const header: [string, unknown][] = [];
   if (metadata.size > 0) header.push([METADATA, Object.fromEntries(metadata)]);
   let at = 0;
   for (const [name, { dtype, shape, data }] of sorted) {
-    if (name === METADATA) throw rangeError('tensors', `without the reserved name ${METADATA}`, name);
-    if (!Object.hasOwn(ELEMENT_BYTES, dtype))
-      throw rangeError(`${name}.dtype`, 'a dtype of the format', dtype);
-    if (!shape.every(isSize)) throw rangeError(`${name}.shape`, 'whole numbers', shape);
-    const size = shape.reduce((product, side) => product * side, 1) * ELEMENT_BYTES[dtype];
-    checkArray(`${name}.data`, data, Uint8Array, size);
+    const size = data.byteLength;
     header.push([name, { dtype, shape, data_offsets: [at, at + size] }]);
     at += size;
   }
@@ -228,6 +226,29 @@ export function encodeSafetensors(
   new DataView(first.buffer).setBigUint64(0, BigInt(length), true);
   first.set(text, 8);
   return [first, ...sorted.map(([, tensor]) => tensor.data)];
+}
+
+function checkTensors(tensors: unknown): void {
+  if (!(tensors instanceof Map)) throw typeError('tensors', 'a Map', tensors);
+  for (const [name, tensor] of tensors as Map<unknown, unknown>) {
+    if (typeof name !== 'string') throw typeError('tensors', 'a Map with strings as names', name);
+    if (name === METADATA) throw rangeError('tensors', `without the reserved name ${METADATA}`, name);
+    if (!isObject(tensor)) throw typeError(name, 'a tensor of dtype, shape and data', tensor);
+    const { dtype, shape, data } = tensor as Partial<Record<keyof Tensor, unknown>>;
+    checkOneOf(`${name}.dtype`, dtype, DTYPES);
+    if (!Array.isArray(shape)) throw typeError(`${name}.shape`, 'an array of whole numbers', shape);
+    if (!shape.every(isSize)) throw rangeError(`${name}.shape`, 'whole numbers', shape);
+    const size = shape.reduce((product: number, side: number) => product * side, 1) * ELEMENT_BYTES[dtype];
+    checkArray(`${name}.data`, data, Uint8Array, size);
+  }
+}
+
+function checkMetadata(metadata: unknown): void {
+  if (!(metadata instanceof Map)) throw typeError('metadata', 'a Map', metadata);
+  for (const [key, text] of metadata as Map<unknown, unknown>) {
+    if (typeof key !== 'string') throw typeError('metadata', 'a Map with strings as keys', key);
+    if (typeof text !== 'string') throw typeError(`metadata[${describe(key)}]`, 'a string', text);
+  }
 }
 
 /** Writes a safetensors file atomically. Rejects with BlocksparseError WRITE_FAILED; the old file then stays. */

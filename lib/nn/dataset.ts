@@ -24,7 +24,8 @@ export function checkDataset(name: string, value: unknown): asserts value is Dat
   checkInteger(`${name}.features`, features, 1, MAX_DIMENSION);
   checkArray(`${name}.x`, x, Float32Array, count * features);
   if (y instanceof Float32Array) {
-    if (count === 0 ? y.length !== 0 : y.length % count !== 0)
+    checkArray(`${name}.y`, y, Float32Array);
+    if (count === 0 ? y.length !== 0 : y.length === 0 || y.length % count !== 0)
       throw rangeError(`${name}.y`, `of a multiple of ${count} elements`, y);
   } else if (y instanceof Int32Array) checkArray(`${name}.y`, y, Int32Array, count);
   else if (y instanceof Uint8Array) checkArray(`${name}.y`, y, Uint8Array, count);

@@ -1,4 +1,4 @@
-import { checkInteger, checkOneOf } from '../check.ts';
+import { checkArray, checkInteger, checkOneOf, checkOptions } from '../check.ts';
 import { BlocksparseError, rangeError, typeError } from '../errors.ts';
 import { checkDataset, type Dataset, split, targetsFor } from './dataset.ts';
 import { countCorrect, LOSSES, type LossName, losses, type Targets } from './loss.ts';
@@ -91,6 +91,7 @@ export async function fit(network: Network, data: Dataset, options: FitOptions):
   const evaluator =
     validation &&
     new Evaluator(
+      'options.validation',
       network,
       validation,
       targetsFor('options.validation', validation, network, loss),
@@ -214,9 +215,8 @@ export class Trainer {
    * is not finite nothing is changed.
    */
   step(rows: Int32Array, passed: number): number {
-    const { x, count, features } = this.#data;
-    // Another task may have transferred the buffer meanwhile.
-    if (x.length !== count * features) throw rangeError('data.x', `of ${count * features} elements`, x);
+    const { x } = this.#data;
+    checkThere('data', this.#data, this.#targets);
     const m = rows.length;
     const n = this.#outFeatures;
     const gradient = m === this.batchSize ? this.#gradient : this.#gradient.subarray(0, m * n);
@@ -233,12 +233,12 @@ export class Trainer {
 export function evaluate(network: Network, data: Dataset, options: EvaluateOptions = {}): Evaluation {
   checkNetwork('network', network);
   checkDataset('data', data);
-  if (typeof options !== 'object' || options === null) throw typeError('options', 'an object', options);
+  checkOptions('options', options);
   const { loss = 'cross-entropy', batchSize = EVALUATION_ROWS } = options;
   checkOneOf('options.loss', loss, LOSSES);
   checkInteger('options.batchSize', batchSize, 1, 2 ** 31 - 1);
   const targets = targetsFor('data', data, network, loss);
-  const batches = new Evaluator(network, data, targets, loss, batchSize).run();
+  const batches = new Evaluator('data', network, data, targets, loss, batchSize).run();
   for (;;) {
     const next = batches.next();
     if (next.done) return next.value;
@@ -247,6 +247,7 @@ export function evaluate(network: Network, data: Dataset, options: EvaluateOptio
 
 /** Evaluations of one network on one data set, with buffers made once. */
 class Evaluator {
+  readonly #name: string;
   readonly #data: Dataset;
   readonly #targets: Targets;
   readonly #loss: LossName;
@@ -254,7 +255,16 @@ class Evaluator {
   readonly #outFeatures: number;
   readonly #pass: Pass;
 
-  constructor(network: Network, data: Dataset, targets: Targets, loss: LossName, batchSize: number) {
+  /** Takes checked arguments; `name` is what errors call the data. */
+  constructor(
+    name: string,
+    network: Network,
+    data: Dataset,
+    targets: Targets,
+    loss: LossName,
+    batchSize: number,
+  ) {
+    this.#name = name;
     this.#data = data;
     this.#targets = targets;
     this.#loss = loss;
@@ -270,6 +280,7 @@ class Evaluator {
     let sum = 0;
     let correct = 0;
     for (let from = 0; from < count; from += this.#capacity) {
+      checkThere(this.#name, this.#data, this.#targets);
       const m = Math.min(this.#capacity, count - from);
       const out = this.#pass.forward(x.subarray(from * features, (from + m) * features), null, m);
       sum += m * losses[this.#loss](out, m, n, this.#targets, null, from, null);
@@ -280,9 +291,15 @@ class Evaluator {
   }
 }
 
+/** Another task may have transferred a buffer meanwhile: class ids are a copy, other targets are the caller's. */
+function checkThere(name: string, { x, y, count, features }: Dataset, targets: Targets): void {
+  checkArray(`${name}.x`, x, Float32Array, count * features);
+  if (targets === y) checkArray(`${name}.y`, y, Float32Array);
+}
+
 /** Throws TypeError or RangeError naming the option. */
 export function checkFitOptions(name: string, value: unknown): asserts value is FitOptions {
-  if (typeof value !== 'object' || value === null) throw typeError(name, 'an object', value);
+  checkOptions(name, value);
   const given = value as Record<keyof FitOptions, unknown>;
   checkInteger(`${name}.epochs`, given.epochs, 0, 2 ** 31 - 1);
   checkInteger(`${name}.batchSize`, given.batchSize, 1, 2 ** 31 - 1);

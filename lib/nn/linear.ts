@@ -1,8 +1,8 @@
-import { checkArray } from '../check.ts';
-import { rangeError, typeError } from '../errors.ts';
+import { checkArray, isObject } from '../check.ts';
+import { BlocksparseError, rangeError, typeError } from '../errors.ts';
 import { kernels } from '../kernels/choose.ts';
 import type { Activation, Pattern } from '../kernels/kernels.ts';
-import { BsrMatrix } from '../sparse/bsr.ts';
+import { BsrMatrix, checkBsr } from '../sparse/bsr.ts';
 import type { Stage } from './spec.ts';
 
 /** The block shape of a layer that is not pruned; any would do, this one is fast. */
@@ -16,6 +16,9 @@ export interface LinearWeights {
   readonly bias: Float32Array | null;
 }
 
+let isLinear: (value: unknown) => value is Linear;
+let hasOwnStructure: (linear: Linear) => boolean;
+
 /** A trainable linear layer with the activation that follows it. */
 export class Linear {
   readonly name: string;
@@ -26,6 +29,15 @@ export class Linear {
   readonly bias: Float32Array | null;
   #matrix: BsrMatrix;
   #pattern: Pattern;
+  /** The index arrays as the pattern was made from them. */
+  #crowIndices: Int32Array;
+  #colIndices: Int32Array;
+  static {
+    isLinear = (value): value is Linear => isObject(value) && #matrix in value;
+    hasOwnStructure = (linear) =>
+      equal(linear.#matrix.crowIndices, linear.#crowIndices) &&
+      equal(linear.#matrix.colIndices, linear.#colIndices);
+  }
 
   /** Copies `weights`. Throws TypeError or RangeError when they do not fit the layer. */
   constructor(stage: Stage, weights: LinearWeights, name = stage.name) {
@@ -36,6 +48,8 @@ export class Linear {
     this.activation = stage.activation;
     this.#matrix = this.#own(`${name}.matrix`, weights.matrix);
     this.#pattern = kernels().pattern(this.#matrix);
+    this.#crowIndices = this.#matrix.crowIndices.slice();
+    this.#colIndices = this.#matrix.colIndices.slice();
     if (stage.spec.bias === false) {
       if (weights.bias) throw typeError(`${name}.bias`, 'null, since the layer has none', weights.bias);
       this.bias = null;
@@ -45,33 +59,59 @@ export class Linear {
     }
   }
 
-  /** `matrix.values` are the parameters: training changes them in place. */
+  /**
+   * `matrix.values` are the parameters: training changes them in place. Its index arrays are not to be changed: the
+   * network then refuses to predict, to train and to be pruned, with INVALID_STATE. `setMatrix` sets others.
+   */
   get matrix(): BsrMatrix {
+    checkReceiver(this);
     return this.#matrix;
   }
 
   /** The kernels' view of the matrix' structure. */
   get pattern(): Pattern {
+    checkReceiver(this);
     return this.#pattern;
   }
 
   /** Replaces structure and values by a copy of `matrix`, which must have shape [outFeatures, inFeatures]. */
   setMatrix(matrix: BsrMatrix): void {
+    checkReceiver(this);
     this.#matrix = this.#own('matrix', matrix);
     this.#pattern = kernels().pattern(this.#matrix);
+    this.#crowIndices = this.#matrix.crowIndices.slice();
+    this.#colIndices = this.#matrix.colIndices.slice();
   }
 
   /** The dense weight, row-major [outFeatures, inFeatures]; a fresh array. */
   weight(): Float32Array {
+    checkReceiver(this);
     return this.#matrix.toDense();
   }
 
   /** A checked copy, so that the caller's matrix is not trained along, nor a damaged one taken. */
   #own(name: string, matrix: unknown): BsrMatrix {
-    if (!(matrix instanceof BsrMatrix)) throw typeError(name, 'a BsrMatrix', matrix);
+    checkBsr(name, matrix);
     const [n, k] = matrix.shape;
     if (n !== this.outFeatures || k !== this.inFeatures)
       throw rangeError(`${name}.shape`, `[${this.outFeatures}, ${this.inFeatures}]`, [n, k]);
     return BsrMatrix.fromArrays(matrix);
   }
+}
+
+function checkReceiver(receiver: unknown): void {
+  if (!isLinear(receiver)) throw typeError('this', 'a Linear layer', receiver);
+}
+
+/** Throws INVALID_STATE when the index arrays no longer say what the pattern, made from them, computes. */
+export function checkStructure(linear: Linear, index: number): void {
+  if (!hasOwnStructure(linear))
+    throw new BlocksparseError(
+      'INVALID_STATE',
+      `network.linears[${index}].matrix: crowIndices or colIndices were changed; setMatrix sets another structure`,
+    );
+}
+
+function equal(a: Int32Array, b: Int32Array): boolean {
+  return a.length === b.length && a.every((value, i) => value === b[i]);
 }

@@ -1,7 +1,8 @@
-import { checkArray, checkInteger } from '../check.ts';
+import { allocateRows, batchRows } from '../batch.ts';
+import { checkArray, checkInteger, isObject } from '../check.ts';
 import { rangeError, typeError } from '../errors.ts';
-import { BsrMatrix } from '../sparse/bsr.ts';
-import { BlockGrid } from '../sparse/grid.ts';
+import { BsrMatrix, checkIntact } from '../sparse/bsr.ts';
+import { BlockGrid, MAX_DIMENSION } from '../sparse/grid.ts';
 import { BlockMask } from '../sparse/mask.ts';
 import { DENSE_BLOCK_SHAPE, Linear, type LinearWeights } from './linear.ts';
 import { Pass } from './pass.ts';
@@ -18,17 +19,36 @@ export interface NetworkSnapshot {
   readonly biases: readonly (Float32Array | null)[];
 }
 
+let isNetwork: (value: unknown) => value is Network;
+
 /** A feed-forward network of linear layers, dense or block-sparse, that can be trained. */
 export class Network {
+  readonly #brand = true;
+  static {
+    isNetwork = (value): value is Network => isObject(value) && #brand in value;
+  }
+
   readonly layers: readonly LayerSpec[];
   readonly linears: readonly Linear[];
   /** The layers as the passes run them. */
   readonly plan: Plan;
 
-  private constructor(layers: readonly LayerSpec[], plan: Plan, linears: readonly Linear[]) {
-    this.layers = layers;
+  private constructor(layers: readonly LayerSpec[], weights: readonly LinearWeights[]) {
+    checkLayers('layers', layers);
+    const copy = layers.map((layer) => Object.freeze({ ...layer }));
+    const plan = planOf(copy);
+    if (!Array.isArray(weights)) throw typeError('weights', 'an array', weights);
+    if (weights.length !== plan.stages.length)
+      throw rangeError('weights', `of ${plan.stages.length} entries, one a linear layer`, weights);
+    const linears = plan.stages.map((stage, i) => {
+      const given: unknown = weights[i];
+      if (typeof given !== 'object' || given === null)
+        throw typeError(`weights[${i}]`, 'an object with matrix and bias', given);
+      return new Linear(stage, weights[i], `weights[${i}]`);
+    });
+    this.layers = Object.freeze(copy);
     this.plan = plan;
-    this.linears = linears;
+    this.linears = Object.freeze(linears);
   }
 
   /**
@@ -47,31 +67,22 @@ export class Network {
 
   /** A network of given weights, one entry a linear layer, in order. They are copied. */
   static fromParts(layers: readonly LayerSpec[], weights: readonly LinearWeights[]): Network {
-    checkLayers('layers', layers);
-    const copy = layers.map((layer) => Object.freeze({ ...layer }));
-    const plan = planOf(copy);
-    if (!Array.isArray(weights)) throw typeError('weights', 'an array', weights);
-    if (weights.length !== plan.stages.length)
-      throw rangeError('weights', `of ${plan.stages.length} entries, one a linear layer`, weights);
-    const linears = plan.stages.map((stage, i) => {
-      const given: unknown = weights[i];
-      if (typeof given !== 'object' || given === null)
-        throw typeError(`weights[${i}]`, 'an object with matrix and bias', given);
-      return new Linear(stage, weights[i], `weights[${i}]`);
-    });
-    return new Network(Object.freeze(copy), plan, Object.freeze(linears));
+    return new Network(layers, weights);
   }
 
   get inFeatures(): number {
+    checkNetwork('this', this);
     return this.linears[0].inFeatures;
   }
 
   get outFeatures(): number {
+    checkNetwork('this', this);
     return this.linears[this.linears.length - 1].outFeatures;
   }
 
   /** Weights inside kept blocks / all weights, over all linear layers; biases do not count. */
   get density(): number {
+    checkNetwork('this', this);
     let kept = 0;
     let all = 0;
     for (const { matrix, inFeatures, outFeatures } of this.linears) {
@@ -87,32 +98,32 @@ export class Network {
    */
   predict(x: Float32Array, m?: number): Float32Array {
     checkNetwork('this', this);
-    checkArray('x', x, Float32Array);
     const k = this.inFeatures;
-    if (m === undefined) {
-      if (x.length % k !== 0) throw rangeError('x', `of a multiple of ${k} elements`, x);
-      m = x.length / k;
-    }
-    checkInteger('m', m, 0, Math.floor(2 ** 32 / k));
-    checkArray('x', x, Float32Array, m * k);
     const n = this.outFeatures;
-    const out = new Float32Array(m * n);
-    if (m === 0) return out;
-    const pass = new Pass(this, Math.min(m, PREDICT_ROWS), null);
-    for (let from = 0; from < m; from += PREDICT_ROWS) {
-      const rows = Math.min(PREDICT_ROWS, m - from);
-      out.set(pass.forward(x.subarray(from * k, (from + rows) * k), null, rows), from * n);
+    const rows = batchRows(x, k, n);
+    if (m !== undefined) {
+      checkInteger('m', m, 0, MAX_DIMENSION);
+      checkArray('x', x, Float32Array, m * k);
+    }
+    const out = allocateRows(rows, n);
+    if (rows === 0) return out;
+    const pass = new Pass(this, Math.min(rows, PREDICT_ROWS), null);
+    for (let from = 0; from < rows; from += PREDICT_ROWS) {
+      const count = Math.min(PREDICT_ROWS, rows - from);
+      out.set(pass.forward(x.subarray(from * k, (from + count) * k), null, count), from * n);
     }
     return out;
   }
 
   /** An independent copy. */
   clone(): Network {
+    checkNetwork('this', this);
     return Network.fromParts(this.layers, this.linears);
   }
 
   /** Copies of all parameters, for `restore`. */
   snapshot(): NetworkSnapshot {
+    checkNetwork('this', this);
     return {
       matrices: this.linears.map((linear) => linear.matrix),
       values: this.linears.map((linear) => linear.matrix.values.slice()),
@@ -120,8 +131,10 @@ export class Network {
     };
   }
 
-  /** Back to a snapshot of this network, structure included. */
+  /** Back to a snapshot of this network, structure included. Throws, nothing changed, for anything else. */
   restore(snapshot: NetworkSnapshot): void {
+    checkNetwork('this', this);
+    checkSnapshot(snapshot, this.linears);
     this.linears.forEach((linear, i) => {
       const matrix = snapshot.matrices[i];
       const values = snapshot.values[i];
@@ -136,8 +149,24 @@ export class Network {
   }
 }
 
+function checkSnapshot(snapshot: unknown, linears: readonly Linear[]): void {
+  if (!isObject(snapshot)) throw typeError('snapshot', 'what Network.snapshot gave', snapshot);
+  const { matrices, values, biases } = snapshot as Partial<Record<keyof NetworkSnapshot, unknown>>;
+  for (const [name, list] of Object.entries({ matrices, values, biases }))
+    if (!Array.isArray(list) || list.length !== linears.length)
+      throw typeError(`snapshot.${name}`, `an array of ${linears.length}, one a linear layer`, list);
+  linears.forEach(({ inFeatures, outFeatures, bias }, i) => {
+    const matrix: unknown = (matrices as unknown[])[i];
+    checkIntact(`snapshot.matrices[${i}]`, matrix);
+    if (matrix.shape[0] !== outFeatures || matrix.shape[1] !== inFeatures)
+      throw rangeError(`snapshot.matrices[${i}].shape`, `[${outFeatures}, ${inFeatures}]`, matrix.shape);
+    checkArray(`snapshot.values[${i}]`, (values as unknown[])[i], Float32Array, matrix.values.length);
+    if (bias) checkArray(`snapshot.biases[${i}]`, (biases as unknown[])[i], Float32Array, outFeatures);
+  });
+}
+
 export function checkNetwork(name: string, value: unknown): asserts value is Network {
-  if (!(value instanceof Network)) throw typeError(name, 'a Network', value);
+  if (!isNetwork(value)) throw typeError(name, 'a Network', value);
 }
 
 function initialWeights(spec: LinearSpec, random: Random): LinearWeights {

@@ -2,7 +2,7 @@ import { BlocksparseError } from '../errors.ts';
 import { kernels } from '../kernels/choose.ts';
 import { type Activation, type Kernels, padBatch } from '../kernels/kernels.ts';
 import type { BsrMatrix } from '../sparse/bsr.ts';
-import type { Linear } from './linear.ts';
+import { checkStructure, type Linear } from './linear.ts';
 import type { Network } from './network.ts';
 import type { Random } from './random.ts';
 
@@ -55,6 +55,7 @@ export class Pass {
    * gradients without dropout.
    */
   constructor(network: Network, capacity: number, random: Random | null, training = random !== null) {
+    network.linears.forEach(checkStructure);
     const k = kernels();
     const padded = padBatch(capacity);
     const dropping = random !== null;

@@ -71,8 +71,13 @@ export class Random {
   }
 }
 
-/** A seed for part `index` of something seeded by `seed`, such as one round of many. */
+/**
+ * A seed for part `index` (a whole number below 2^32 - 1) of something seeded by `seed`, such as one round of many.
+ * Throws TypeError or RangeError.
+ */
 export function deriveSeed(seed: number, index: number): number {
+  checkSeed('seed', seed);
+  checkInteger('index', index, 0, 2 ** 32 - 2);
   const random = new Random(seed, index + 1);
   return (random.nextBits() & 0x1fffff) * 2 ** 32 + random.nextBits();
 }

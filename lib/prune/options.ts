@@ -1,4 +1,4 @@
-import { checkInteger, checkOneOf } from '../check.ts';
+import { checkInteger, checkOneOf, checkOptions } from '../check.ts';
 import { rangeError, typeError } from '../errors.ts';
 import { checkPath } from '../format/atomic.ts';
 import { checkDataset, type Dataset, split, targetsFor } from '../nn/dataset.ts';
@@ -109,9 +109,9 @@ export interface PruningPlan {
 
 /** Throws TypeError or RangeError naming the option. */
 export function planPruning(network: Network, options: PruneOptions): PruningPlan {
-  if (typeof options !== 'object' || options === null) throw typeError('options', 'an object', options);
+  checkOptions('options', options);
   checkSchedule('schedule', options.schedule);
-  const { schedule, criterion = 'mean-abs', scope = 'layer', checkpoint } = options;
+  const { schedule, criterion = 'mean-abs', scope = 'layer', floor = 0, checkpoint } = options;
   checkOneOf('criterion', criterion, PRUNING_CRITERIA);
   checkOneOf('scope', scope, ['layer', 'global']);
   const layers = network.linears.length;
@@ -121,8 +121,8 @@ export function planPruning(network: Network, options: PruneOptions): PruningPla
     if (scope === 'global')
       throw rangeError('scope', "'layer' for a schedule of fractions for each layer", scope);
   }
-  if (options.floor === 'auto' && scope !== 'global')
-    throw rangeError('floor', "'auto' only with scope 'global'", options.floor);
+  if (floor === 'auto' && scope !== 'global')
+    throw rangeError('floor', "'auto' only with scope 'global'", floor);
   checkRest(options);
   const { retrain, validation } = planTraining(network, options);
   return {
@@ -133,7 +133,7 @@ export function planPruning(network: Network, options: PruneOptions): PruningPla
     criterion,
     measurement: isMeasured(criterion) ? planMeasurement(network, options, retrain) : null,
     scope,
-    floors: options.floor === 'auto' ? 'auto' : checkFloors(options.floor ?? 0, layers),
+    floors: floor === 'auto' ? 'auto' : checkFloors(floor, layers),
     retrain,
     validation,
     checkpoint: checkpoint === undefined ? null : checkPath('checkpoint', checkpoint),
@@ -167,7 +167,7 @@ function planMeasurement(
   { criterion, scoring = {}, retrain: given }: PruneOptions,
   retrain: PruningPlan['retrain'],
 ): Measurement {
-  if (typeof scoring !== 'object' || scoring === null) throw typeError('scoring', 'an object', scoring);
+  checkOptions('scoring', scoring);
   const training = typeof retrain === 'function' ? null : retrain;
   const { batches = 64, batchSize = training?.how.batchSize ?? 128 } = scoring;
   checkInteger('scoring.batches', batches, 1, 2 ** 31 - 1);

@@ -1,6 +1,6 @@
 import { BlocksparseError } from '../errors.ts';
 import { evaluate, fit } from '../nn/fit.ts';
-import type { Linear } from '../nn/linear.ts';
+import { checkStructure, type Linear } from '../nn/linear.ts';
 import { checkNetwork, type Network } from '../nn/network.ts';
 import { deriveSeed } from '../nn/random.ts';
 import { BsrMatrix } from '../sparse/bsr.ts';
@@ -41,6 +41,7 @@ const inPruning = new WeakSet<Network>();
  */
 export async function prune(network: Network, options: PruneOptions): Promise<PruneResult> {
   checkNetwork('network', network);
+  network.linears.forEach(checkStructure);
   const plan = planPruning(network, options);
   options.signal?.throwIfAborted();
   if (inPruning.has(network)) throw new BlocksparseError('INVALID_STATE', 'network is already being pruned');
@@ -87,7 +88,7 @@ async function runRound(
   // A callback that just returns when told to stop has not finished its work.
   signal?.throwIfAborted();
   network.linears.forEach((linear, l) => {
-    checkStructure(linear, masks[l], l);
+    checkMaskKept(linear, masks[l], l);
   });
   return {
     round,
@@ -181,7 +182,7 @@ async function retrain(
   return epochs.at(-1)?.loss;
 }
 
-function checkStructure({ matrix }: Linear, mask: BlockMask, l: number): void {
+function checkMaskKept({ matrix }: Linear, mask: BlockMask, l: number): void {
   const now = matrix.mask;
   if (now.grid.equals(mask.grid) && now.kept.every((bit, i) => bit === mask.kept[i])) return;
   throw new BlocksparseError('INVALID_STATE', `retrain changed which blocks network.linears[${l}] has`);

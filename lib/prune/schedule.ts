@@ -3,6 +3,7 @@ import { rangeError, typeError } from '../errors.ts';
 
 /** More rounds than any schedule needs; keeps lists of rounds small. */
 export const MAX_ROUNDS = 10_000;
+const MAX_LAYERS = 1 << 20;
 
 /**
  * One target sparsity for the whole network (or for each layer), reached over `rounds` rounds from `initial`
@@ -38,7 +39,7 @@ export function checkSchedule(name: string, value: unknown): asserts value is Sc
   checkOneOf(`${name}.type`, schedule.type, TYPES);
   checkInteger(`${name}.rounds`, schedule.rounds, 1, MAX_ROUNDS);
   if (schedule.type === 'rounds') {
-    if (!Array.isArray(schedule.fractions))
+    if (!Array.isArray(schedule.fractions) || schedule.fractions.length === 0)
       throw typeError(`${name}.fractions`, 'an array of numbers', schedule.fractions);
     for (let i = 0; i < schedule.fractions.length; i++)
       checkNumber(`${name}.fractions[${i}]`, schedule.fractions[i], 0, 1);
@@ -58,10 +59,9 @@ export function checkSchedule(name: string, value: unknown): asserts value is Sc
 export function sparsityAt(schedule: Schedule, progress: number, layer = 0): number {
   checkSchedule('schedule', schedule);
   checkNumber('progress', progress, 0, 1);
-  if (schedule.type === 'rounds') {
-    checkInteger('layer', layer, 0, schedule.fractions.length - 1);
-    return 1 - (1 - schedule.fractions[layer]) ** (schedule.rounds * progress);
-  }
+  const layers = schedule.type === 'rounds' ? schedule.fractions.length : MAX_LAYERS;
+  checkInteger('layer', layer, 0, layers - 1);
+  if (schedule.type === 'rounds') return 1 - (1 - schedule.fractions[layer]) ** (schedule.rounds * progress);
   const { sparsity, initial = 0 } = schedule;
   if (progress === 0) return initial;
   if (progress === 1) return sparsity;
@@ -89,7 +89,7 @@ export function targetSparsity(schedule: Schedule, round: number, layer = 0): nu
  * last layer's. The default is that of LeNet-300-100.
  */
 export function paperSchedule(layers = 3, rounds = 16): RoundsSchedule {
-  checkInteger('layers', layers, 1, 1 << 20);
+  checkInteger('layers', layers, 1, MAX_LAYERS);
   checkInteger('rounds', rounds, 1, MAX_ROUNDS);
   const fractions = Array.from({ length: layers }, (_, i) => (i === layers - 1 ? 0.1 : 0.2));
   return { type: 'rounds', fractions, rounds };

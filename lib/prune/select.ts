@@ -59,8 +59,8 @@ export function selectGlobally(layers: readonly LayerScores[], how: GlobalSelect
   for (let l = 0; l < layers.length; l++) checkLayer(`layers[${l}].`, layers[l]);
   if (typeof how !== 'object' || how === null) throw typeError('how', 'an object', how);
   checkNumber('sparsity', how.sparsity, 0, 1);
-  const floors = checkFloors(how.floor ?? 0, layers.length);
-  const { leastBlocks = 0 } = how;
+  const { floor = 0, leastBlocks = 0 } = how;
+  const floors = checkFloors(floor, layers.length);
   checkInteger('leastBlocks', leastBlocks, 0, MAX_BLOCKS);
 
   const kept = layers.map(keptOf);

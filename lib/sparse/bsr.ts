@@ -1,4 +1,4 @@
-import { checkArray } from '../check.ts';
+import { checkArray, isObject } from '../check.ts';
 import { rangeError, typeError } from '../errors.ts';
 import { BlockGrid, checkGrid, type Pair } from './grid.ts';
 import { BlockMask, checkMask } from './mask.ts';
@@ -30,14 +30,22 @@ export interface BsrFields {
   readonly values: Float32Array;
 }
 
+let isBsr: (value: unknown) => value is BsrMatrix;
+
 /** A matrix in Block Sparse Row format: kept blocks sorted by block row, then block column. */
 export class BsrMatrix {
+  readonly #brand = true;
+  static {
+    isBsr = (value): value is BsrMatrix => isObject(value) && #brand in value;
+  }
+
   readonly grid: BlockGrid;
   readonly crowIndices: Int32Array;
   readonly colIndices: Int32Array;
   readonly values: Float32Array;
 
   private constructor(grid: BlockGrid, crow: Int32Array, col: Int32Array, values: Float32Array) {
+    checkParts(grid, crow, col, values);
     this.grid = grid;
     this.crowIndices = crow;
     this.colIndices = col;
@@ -45,13 +53,16 @@ export class BsrMatrix {
   }
 
   get shape(): Pair {
+    checkBsr('this', this);
     return this.grid.shape;
   }
   get blockShape(): Pair {
+    checkBsr('this', this);
     return this.grid.blockShape;
   }
   /** Number of stored blocks. */
   get nnzb(): number {
+    checkBsr('this', this);
     return this.colIndices.length;
   }
   get mask(): BlockMask {
@@ -63,12 +74,15 @@ export class BsrMatrix {
     return new BlockMask(this.grid, kept);
   }
   get density(): number {
+    checkBsr('this', this);
     return this.mask.density;
   }
   get sparsity(): number {
+    checkBsr('this', this);
     return 1 - this.density;
   }
   get bytes(): StorageBytes {
+    checkBsr('this', this);
     const indices = 4 * (this.crowIndices.length + this.colIndices.length);
     return storageBytes(4 * this.values.length, indices, this.shape);
   }
@@ -112,16 +126,13 @@ export class BsrMatrix {
   static fromArrays(fields: BsrFields): BsrMatrix {
     if (typeof fields !== 'object' || fields === null) throw typeError('fields', 'an object', fields);
     const grid = new BlockGrid(fields.shape, fields.blockShape);
-    const [r, c] = grid.blockShape;
-    checkArray('crowIndices', fields.crowIndices, Int32Array, grid.gridRows + 1);
-    checkArray('colIndices', fields.colIndices, Int32Array);
-    checkArray('values', fields.values, Float32Array, fields.colIndices.length * r * c);
+    checkParts(grid, fields.crowIndices, fields.colIndices, fields.values);
     const crow = fields.crowIndices.slice();
     const col = fields.colIndices.slice();
     const values = fields.values.slice();
     checkIndices('crowIndices', 'colIndices', crow, col, grid.gridCols);
     const matrix = new BsrMatrix(grid, crow, col, values);
-    matrix.checkPadding();
+    checkPadding(matrix);
     return matrix;
   }
 
@@ -144,36 +155,47 @@ export class BsrMatrix {
     }
     return weight;
   }
+}
 
-  private checkPadding(): void {
-    const [n, k] = this.shape;
-    const [r, c] = this.blockShape;
-    for (let row = 0; row < this.grid.gridRows; row++) {
-      for (let i = this.crowIndices[row]; i < this.crowIndices[row + 1]; i++) {
-        const rows = Math.min(r, n - row * r);
-        const columns = Math.min(c, k - this.colIndices[i] * c);
-        if (rows === r && columns === c) continue;
-        for (let y = 0; y < r; y++)
-          for (let x = y < rows ? columns : 0; x < c; x++)
-            if (this.values[(i * r + y) * c + x] !== 0)
-              throw rangeError(
-                `values[${(i * r + y) * c + x}]`,
-                '0, since it lies outside the matrix',
-                this.values[(i * r + y) * c + x],
-              );
-      }
+/** Zeros in the padding of truncated edge blocks. */
+function checkPadding({ grid, crowIndices, colIndices, values }: BsrMatrix): void {
+  const [n, k] = grid.shape;
+  const [r, c] = grid.blockShape;
+  for (let row = 0; row < grid.gridRows; row++) {
+    for (let i = crowIndices[row]; i < crowIndices[row + 1]; i++) {
+      const rows = Math.min(r, n - row * r);
+      const columns = Math.min(c, k - colIndices[i] * c);
+      if (rows === r && columns === c) continue;
+      for (let y = 0; y < r; y++)
+        for (let x = y < rows ? columns : 0; x < c; x++)
+          if (values[(i * r + y) * c + x] !== 0)
+            throw rangeError(
+              `values[${(i * r + y) * c + x}]`,
+              '0, since it lies outside the matrix',
+              values[(i * r + y) * c + x],
+            );
     }
   }
 }
 
+export function checkBsr(name: string, value: unknown): asserts value is BsrMatrix {
+  if (!isBsr(value)) throw typeError(name, 'a BsrMatrix', value);
+}
+
+/** Kinds and lengths, which take no time; not what the indices say. */
+function checkParts(grid: unknown, crow: unknown, col: unknown, values: unknown): void {
+  checkGrid('grid', grid);
+  const [r, c] = grid.blockShape;
+  checkArray('crowIndices', crow, Int32Array, grid.gridRows + 1);
+  checkArray('colIndices', col, Int32Array);
+  checkArray('values', values, Float32Array, col.length * r * c);
+}
+
 /** A matrix whose arrays still describe one: they are the caller's to change, or to transfer away. */
 export function checkIntact(name: string, matrix: unknown): asserts matrix is BsrMatrix {
-  if (!(matrix instanceof BsrMatrix)) throw typeError(name, 'a BsrMatrix', matrix);
+  checkBsr(name, matrix);
   const { grid, crowIndices, colIndices, values } = matrix;
-  if (!(grid instanceof BlockGrid)) throw typeError(name, 'a BsrMatrix that a factory made', matrix);
-  const [r, c] = grid.blockShape;
-  checkArray('crowIndices', crowIndices, Int32Array, grid.gridRows + 1);
-  checkArray('values', values, Float32Array, colIndices.length * r * c);
+  checkParts(grid, crowIndices, colIndices, values);
   checkIndices('crowIndices', 'colIndices', crowIndices, colIndices, grid.gridCols);
 }
 

@@ -1,4 +1,4 @@
-import { checkArray, checkInteger } from '../check.ts';
+import { checkArray, checkInteger, isObject } from '../check.ts';
 import { typeError } from '../errors.ts';
 import { BsrMatrix, checkIndices, checkIntact, type StorageBytes, storageBytes } from './bsr.ts';
 import { BlockGrid, MAX_DIMENSION, type Pair } from './grid.ts';
@@ -11,24 +11,33 @@ export interface CsrFields {
   readonly values: Float32Array;
 }
 
+let isCsr: (value: unknown) => value is CsrMatrix;
+
 /** Compressed Sparse Row: what unstructured pruning stores; here for comparison and exchange. */
 export class CsrMatrix {
+  readonly #brand = true;
+  static {
+    isCsr = (value): value is CsrMatrix => isObject(value) && #brand in value;
+  }
+
   readonly shape: Pair;
   readonly crowIndices: Int32Array;
   readonly colIndices: Int32Array;
   readonly values: Float32Array;
 
   private constructor(shape: Pair, crow: Int32Array, col: Int32Array, values: Float32Array) {
-    this.shape = shape;
+    this.shape = checkParts(shape, crow, col, values);
     this.crowIndices = crow;
     this.colIndices = col;
     this.values = values;
   }
 
   get nnz(): number {
+    checkCsr('this', this);
     return this.values.length;
   }
   get bytes(): StorageBytes {
+    checkCsr('this', this);
     const indices = 4 * (this.crowIndices.length + this.colIndices.length);
     return storageBytes(4 * this.values.length, indices, this.shape);
   }
@@ -64,10 +73,7 @@ export class CsrMatrix {
   /** Checked and copied, like `BsrMatrix.fromArrays`. */
   static fromArrays(fields: CsrFields): CsrMatrix {
     if (typeof fields !== 'object' || fields === null) throw typeError('fields', 'an object', fields);
-    const { shape } = new BlockGrid(fields.shape, [1, 1]);
-    checkArray('crowIndices', fields.crowIndices, Int32Array, shape[0] + 1);
-    checkArray('colIndices', fields.colIndices, Int32Array);
-    checkArray('values', fields.values, Float32Array, fields.colIndices.length);
+    const shape = checkParts(fields.shape, fields.crowIndices, fields.colIndices, fields.values);
     const crow = fields.crowIndices.slice();
     const col = fields.colIndices.slice();
     checkIndices('crowIndices', 'colIndices', crow, col, shape[1]);
@@ -76,9 +82,8 @@ export class CsrMatrix {
 
   /** Row-major [rows, columns]. */
   toDense(): Float32Array {
-    const [n, k] = this.shape;
-    checkArray('crowIndices', this.crowIndices, Int32Array, n + 1);
-    checkArray('values', this.values, Float32Array, this.colIndices.length);
+    checkCsr('this', this);
+    const [n, k] = checkParts(this.shape, this.crowIndices, this.colIndices, this.values);
     checkIndices('crowIndices', 'colIndices', this.crowIndices, this.colIndices, k);
     const weight = new Float32Array(n * k);
     for (let y = 0; y < n; y++)
@@ -89,7 +94,21 @@ export class CsrMatrix {
 
   /** The blocks that hold a stored non-zero. */
   toBsr(blockShape: Pair): BsrMatrix {
+    checkCsr('this', this);
     if (Array.isArray(blockShape)) checkInteger('blockShape[0]', blockShape[0], 1, MAX_DIMENSION);
     return BsrMatrix.fromDense(this.toDense(), new BlockGrid(this.shape, blockShape));
   }
+}
+
+function checkCsr(name: string, value: unknown): asserts value is CsrMatrix {
+  if (!isCsr(value)) throw typeError(name, 'a CsrMatrix', value);
+}
+
+/** Kinds and lengths; not what the indices say. Returns the checked shape. */
+function checkParts(given: Pair, crow: unknown, col: unknown, values: unknown): Pair {
+  const { shape } = new BlockGrid(given, [1, 1]);
+  checkArray('crowIndices', crow, Int32Array, shape[0] + 1);
+  checkArray('colIndices', col, Int32Array);
+  checkArray('values', values, Float32Array, col.length);
+  return shape;
 }

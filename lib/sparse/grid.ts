@@ -1,4 +1,4 @@
-import { checkInteger } from '../check.ts';
+import { checkInteger, isObject } from '../check.ts';
 import { rangeError, typeError } from '../errors.ts';
 
 /** Rows or columns of a matrix: what int32 indices and one allocation comfortably address. */
@@ -19,12 +19,20 @@ function checkPair(name: string, value: unknown, max: number, min: number): Pair
   return Object.freeze([value[0], value[1]] as const);
 }
 
+/** Whether the constructor made it: a prototype alone proves nothing. */
+let isGrid: (value: unknown) => boolean;
+
 /**
  * The division of a weight matrix `[out, in]` into blocks of `[r, c]`. Blocks on the last row or column are
  * truncated where the block shape does not divide the matrix (Huang et al. 2021, section 3.1).
  * Throws TypeError or RangeError when a side is not a whole number within the limits above.
  */
 export class BlockGrid {
+  readonly #brand = true;
+  static {
+    isGrid = (value) => isObject(value) && #brand in value;
+  }
+
   readonly shape: Pair;
   readonly blockShape: Pair;
   readonly gridRows: number;
@@ -45,15 +53,23 @@ export class BlockGrid {
     Object.freeze(this);
   }
 
-  /** Elements of block `index` (row-major over the grid) that exist: fewer than r*c at a truncated edge. */
+  /**
+   * Elements of block `index` (row-major over the grid) that exist: fewer than r*c at a truncated edge. Throws
+   * TypeError or RangeError.
+   */
   elementsOf(index: number): number {
+    checkGrid('this', this);
+    checkInteger('index', index, 0, this.blockCount - 1);
     const row = Math.floor(index / this.gridCols);
     const col = index - row * this.gridCols;
     const [r, c] = this.blockShape;
     return Math.min(r, this.shape[0] - row * r) * Math.min(c, this.shape[1] - col * c);
   }
 
+  /** Throws TypeError when `other` is no BlockGrid. */
   equals(other: BlockGrid): boolean {
+    checkGrid('this', this);
+    checkGrid('other', other);
     return (
       this.shape[0] === other.shape[0] &&
       this.shape[1] === other.shape[1] &&
@@ -64,5 +80,5 @@ export class BlockGrid {
 }
 
 export function checkGrid(name: string, value: unknown): asserts value is BlockGrid {
-  if (!(value instanceof BlockGrid)) throw typeError(name, 'a BlockGrid', value);
+  if (!isGrid(value)) throw typeError(name, 'a BlockGrid', value);
 }

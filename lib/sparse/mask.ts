@@ -1,9 +1,16 @@
-import { checkArray } from '../check.ts';
+import { checkArray, isObject } from '../check.ts';
 import { BlocksparseError, rangeError, typeError } from '../errors.ts';
 import { type BlockGrid, checkGrid } from './grid.ts';
 
+let isMask: (value: unknown) => value is BlockMask;
+
 /** Which blocks of a grid are kept. `kept[i]` is 1 or 0, row-major over the grid. */
 export class BlockMask {
+  readonly #brand = true;
+  static {
+    isMask = (value): value is BlockMask => isObject(value) && #brand in value;
+  }
+
   readonly grid: BlockGrid;
   readonly kept: Uint8Array;
   /** Number of kept blocks. */
@@ -33,6 +40,7 @@ export class BlockMask {
   }
 
   get sparsity(): number {
+    if (!isMask(this)) throw typeError('this', 'a BlockMask', this);
     return 1 - this.density;
   }
 
@@ -44,7 +52,7 @@ export class BlockMask {
 
 /** A mask, and of this very grid. */
 export function checkMask(name: string, value: unknown, grid: BlockGrid): asserts value is BlockMask {
-  if (!(value instanceof BlockMask)) throw typeError(name, 'a BlockMask', value);
+  if (!isMask(value)) throw typeError(name, 'a BlockMask', value);
   checkArray(`${name}.kept`, value.kept, Uint8Array, value.grid.blockCount);
   let nnzb = 0;
   for (let i = 0; i < value.kept.length; i++) {

@@ -169,14 +169,25 @@ describe('running', () => {
     await Promise.all(runs);
   });
 
-  test('shared memory works, an empty or detached input has no rows', async () => {
+  test('shared memory works, an empty input has no rows, a detached one is refused', async () => {
     const model = Model.fromNetwork(smallSparse());
     const shared = new Float32Array(new SharedArrayBuffer(4 * 26));
     shared.set(inputs(26));
     expect(model.runSync(shared)).toEqual(model.runSync(inputs(26)));
     const detached = inputs(13);
     structuredClone(null, { transfer: [detached.buffer as ArrayBuffer] });
-    expect((await model.run(detached)).length).toBe(0);
+    expect((await model.run(new Float32Array(0))).length).toBe(0);
+    await expect(model.run(detached)).rejects.toThrow(/^x must be .* not transferred away/);
+  });
+
+  test('arrays changed or transferred away are named before anything is written', async () => {
+    const model = Model.fromNetwork(smallSparse());
+    structuredClone(null, { transfer: [model.matrices[0].bias!.buffer as ArrayBuffer] });
+    await expect(model.save(path)).rejects.toThrow(/^matrices\[0\]\.bias must be/);
+    expect(await readdir(folder)).toEqual([]);
+    model.matrices[0].matrix.crowIndices[1] = 2 ** 30;
+    expect(() => model.density).toThrow(/^crowIndices\[1\] must be/);
+    await expect(Model.load(path, [] as never)).rejects.toThrow(/^options must be an object/);
   });
 
   test('wrong inputs are named', async () => {
@@ -193,7 +204,9 @@ describe('running', () => {
       expect(() => model.runSync(x as never)).toThrow(/^x must be a Float32Array/);
       await expect(model.run(x as never)).rejects.toThrow(TypeError);
     }
-    expect(() => model.runSync(new Float32Array(12))).toThrow(/^x must be of whole rows of 13 features/);
+    expect(() => model.runSync(new Float32Array(12))).toThrow(
+      /^x must be a Float32Array of M \* 13 elements/,
+    );
     await expect(model.run(new Float32Array(14))).rejects.toThrow(RangeError);
     for (const receiver of [undefined, {}, Object.create(Model.prototype)]) {
       expect(() => Model.prototype.runSync.call(receiver as never, new Float32Array(13))).toThrow(TypeError);

@@ -102,6 +102,16 @@ describe('writing and reading', () => {
     expect(one({ dtype: 'X', shape: [1], data })).toThrow(/a\.dtype/);
     expect(one({ dtype: 'F32', shape: [1.5], data })).toThrow(/a\.shape/);
     expect(one({ dtype: 'F32', shape: [1], data: [0, 0, 0, 0] })).toThrow(TypeError);
+    expect(one(null)).toThrow(/^a must be a tensor/);
+    expect(one({ dtype: 'F32', shape: 1, data })).toThrow(/a\.shape must be an array/);
+    const junk = (tensors: unknown, metadata?: unknown) =>
+      expect(() => encodeSafetensors(tensors as never, metadata as never));
+    for (const tensors of [undefined, null, {}, [], 'x']) junk(tensors).toThrow(/^tensors must be a Map/);
+    junk(new Map([[7, float32Tensor([0], new Float32Array(0))]])).toThrow(/^tensors must be .* names/);
+    for (const metadata of [null, 0, 'x', Number.NaN, {}])
+      junk(new Map(), metadata).toThrow(/^metadata must be a Map/);
+    for (const text of [0, Number.NaN, null, {}])
+      junk(new Map(), new Map([['k', text]])).toThrow(/^metadata\["k"\] must be a string/);
     const reserved = new Map([['__metadata__', float32Tensor([0], new Float32Array(0))]]);
     expect(() => encodeSafetensors(reserved)).toThrow(RangeError);
     expect(() => readSafetensors('x' as never)).toThrow(TypeError);

@@ -178,6 +178,14 @@ describe('fit', () => {
     const second = fit(network, data, OPTIONS);
     structuredClone(data.x, { transfer: [data.x.buffer] });
     await expect(second).rejects.toThrow(/data\.x/);
+    const validation = rings(50, 2);
+    const third = fit(network, rings(200, 1), { ...OPTIONS, validation });
+    structuredClone(validation.x, { transfer: [validation.x.buffer] });
+    await expect(third).rejects.toThrow(/^options\.validation\.x must be/);
+    const targets = { x: new Float32Array(40), y: new Float32Array(40), count: 20, features: 2 };
+    const fourth = fit(network, targets, { ...OPTIONS, loss: 'mse' });
+    structuredClone(targets.y, { transfer: [targets.y.buffer] });
+    await expect(fourth).rejects.toThrow(/^data\.y must be/);
     // The network is free again.
     await fit(network, rings(200, 1), { ...OPTIONS, epochs: 1 });
   });

@@ -1,8 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { evaluate, fit } from '../../lib/nn/fit.ts';
 import { Network } from '../../lib/nn/network.ts';
 import { Random } from '../../lib/nn/random.ts';
 import type { LayerSpec } from '../../lib/nn/spec.ts';
+import { prune } from '../../lib/prune/prune.ts';
+import { paperSchedule } from '../../lib/prune/schedule.ts';
 import { BsrMatrix } from '../../lib/sparse/bsr.ts';
 import { BlockGrid } from '../../lib/sparse/grid.ts';
 import { networks, noise, pruneAtRandom, referenceForward, referenceLayers } from './reference.ts';
@@ -115,6 +118,43 @@ describe('Network', () => {
   ])('rejects a wrong %s: %j', (name, layers) => {
     const act = () => Network.create(layers as LayerSpec[], 0);
     expect(act).toThrow(`${name} must be`);
+  });
+
+  it('refuses index arrays that were changed: it would go on with those it was made from', async () => {
+    const network = Network.create(LAYERS, 0);
+    pruneAtRandom(network, [4, 4], 0.5, 1);
+    const data = { x: new Float32Array(9), y: Uint8Array.of(0), count: 1, features: 9 };
+    const { matrix } = network.linears[0];
+    const end = matrix.crowIndices[1];
+    matrix.crowIndices[1] = 0;
+    const changed = /network\.linears\[0\]\.matrix: crowIndices or colIndices were changed/;
+    expect(() => network.predict(data.x)).toThrow(changed);
+    expect(() => evaluate(network, data)).toThrow(changed);
+    const optimizer = { type: 'sgd', learningRate: 1 } as const;
+    await expect(fit(network, data, { epochs: 1, batchSize: 1, optimizer, seed: 0 })).rejects.toThrow(
+      changed,
+    );
+    await expect(prune(network, { blockShape: [4, 4], schedule: paperSchedule(2, 1) })).rejects.toThrow(
+      changed,
+    );
+    matrix.crowIndices[1] = end;
+    expect(network.predict(data.x)).toHaveLength(4);
+  });
+
+  it('restores nothing but a snapshot of its own kind', () => {
+    const network = Network.create(LAYERS, 0);
+    const good = network.snapshot();
+    const restore = (change: object) => expect(() => network.restore({ ...good, ...change } as never));
+    expect(() => network.restore(null as never)).toThrow(/snapshot must be/);
+    expect(() => network.restore([] as never)).toThrow(/snapshot\.matrices must be an array of 2/);
+    restore({ values: [good.values[0]] }).toThrow(/snapshot\.values must be/);
+    restore({ matrices: [good.matrices[1], good.matrices[0]] }).toThrow(
+      /snapshot\.matrices\[0\]\.shape must be/,
+    );
+    restore({ matrices: [good.matrices[0], {}] }).toThrow(/snapshot\.matrices\[1\] must be a BsrMatrix/);
+    restore({ values: [good.values[0], new Float32Array(3)] }).toThrow(/snapshot\.values\[1\] must be/);
+    restore({ biases: [null, null] }).toThrow(/snapshot\.biases\[0\] must be/);
+    network.restore(good);
   });
 
   it('rejects other wrong arguments', () => {

@@ -526,6 +526,7 @@ describe('bad input', () => {
     await bad({ resume: 'yes' }).toThrow(/resume must be a boolean/);
     await bad({ info: 5 }).toThrow(/info must be an object/);
     await bad({ info: { big: 1n } }).toThrow(/info must be an object that JSON can hold/);
+    await bad({ floor: null }).toThrow(/floor must be a number, but is null/);
     await bad({ signal: {} }).toThrow(/signal must be an AbortSignal/);
     await bad({ onRound: 'log' }).toThrow(/onRound must be a function/);
     expect(bits(dense)).toEqual(before);

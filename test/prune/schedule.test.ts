@@ -82,6 +82,8 @@ describe('targetSparsity', () => {
     bad({ type: 'rounds', fractions: [0.2, -1], rounds: 2 }).toThrow(/schedule.fractions\[1\]/);
     bad(paperSchedule(), 16).toThrow(/round must be a whole number from 0 to 15/);
     bad(paperSchedule(), 0, 3).toThrow(/layer must be/);
+    bad({ type: 'rounds', fractions: [], rounds: 2 }).toThrow(/schedule.fractions must be/);
+    bad({ type: 'linear', sparsity: 0.5, rounds: 1 }, 0, 1.5).toThrow(/layer must be/);
     expect(() => sparsityAt(paperSchedule(), 1.1)).toThrow(/progress/);
     expect(() => paperSchedule(0)).toThrow(/layers/);
     expect(() => paperSchedule(3, -1)).toThrow(/rounds/);

@@ -177,6 +177,10 @@ describe('selectGlobally', () => {
     ]);
   });
 
+  it('refuses null as a floor', () => {
+    expect(() => selectGlobally([low], { sparsity: 0.5, floor: null as never })).toThrow(/floor must be/);
+  });
+
   it('lets no lighter block slip beneath a floor that a heavier one has reached', () => {
     // Weights 2 and 1 a block; 2 of 3 weights must stay, so that the first block cannot go.
     const edge = { grid: new BlockGrid([1, 3], [1, 2]), scores: Float32Array.of(1, 2) };
