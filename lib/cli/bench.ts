@@ -5,6 +5,9 @@ import { loadModel, type ModelOptions, modelOptions } from './model.ts';
 import { integer, integerList, jsonOption, seedOption } from './options.ts';
 import { makeOutput } from './output.ts';
 
+/** More rows make no other case, but inputs that fill the memory. */
+const MAX_BATCH = 1 << 16;
+
 interface Options extends ModelOptions {
   batches: number[];
   samples: number;
@@ -18,7 +21,7 @@ export function benchCommand(): Command {
     .argument('<model>', 'model file, or a safetensors state_dict of Linear layers (then give --layers)')
     .addOption(
       new Option('--batches <sizes>', 'rows of input in a call')
-        .argParser(integerList(1, 1))
+        .argParser(integerList(1, 1, MAX_BATCH))
         .default([1, 32, 256], '1,32,256'),
     )
     .addOption(

@@ -3,7 +3,7 @@ import { loadDataset } from '../data/dataset.ts';
 import { scoreModel } from '../report/accuracy.ts';
 import { percent } from '../report/numbers.ts';
 import { interruptible } from './interrupt.ts';
-import { loadModel, type ModelOptions, modelOptions } from './model.ts';
+import { checkFits, loadModel, type ModelOptions, modelOptions } from './model.ts';
 import { dataOption, jsonOption } from './options.ts';
 import { makeOutput } from './output.ts';
 
@@ -28,6 +28,7 @@ export function evaluateCommand(): Command {
 async function evaluateFile(path: string, options: Options, signal: AbortSignal): Promise<void> {
   const model = await loadModel(path, options);
   const data = await loadDataset(options.data);
+  checkFits(model, data);
   const score = await scoreModel(model, data.test, signal);
   makeOutput(options.json).result(
     `${path}: accuracy ${percent(score.accuracy)}, loss ${score.loss.toFixed(4)} ` +

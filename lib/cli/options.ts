@@ -1,9 +1,12 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { checkInteger } from '../check.ts';
+import { rangeError } from '../errors.ts';
 import { ACTIVATIONS, type Activation } from '../kernels/kernels.ts';
+import { type Dataset, split } from '../nn/dataset.ts';
 import type { OptimizerOptions } from '../nn/optimizer.ts';
 import type { RateOptions } from '../nn/rate.ts';
 import type { LayerSpec } from '../nn/spec.ts';
-import { MAX_BLOCK_SIDE } from '../sparse/grid.ts';
+import { MAX_BLOCK_SIDE, MAX_ELEMENTS } from '../sparse/grid.ts';
 
 /** Options are parsed here, so that a wrong one is a usage error (exit code 2) before any work begins. */
 export function integer(min: number, max = 2 ** 31 - 1): (text: string) => number {
@@ -24,8 +27,8 @@ export function number(min: number, max: number): (text: string) => number {
   };
 }
 
-export function integerList(min: number, minCount: number): (text: string) => number[] {
-  const one = integer(min);
+export function integerList(min: number, minCount: number, max?: number): (text: string) => number[] {
+  const one = integer(min, max);
   return (text) => {
     const values = text.split(',').map((part) => one(part.trim()));
     if (values.length < minCount)
@@ -43,8 +46,10 @@ export function blockShape(text: string): [number, number] {
   return shape;
 }
 
-/** A chain of linear layers with `activation` between them, none after the last. */
+/** A chain of linear layers with `activation` between them, none after the last. Throws RangeError naming --layers. */
 export function layersOf(sizes: readonly number[], activation: Activation, dropout = 0): LayerSpec[] {
+  if (sizes.slice(1).some((size, i) => size * sizes[i] > MAX_ELEMENTS))
+    throw rangeError('--layers', `sizes whose neighbours make at most ${MAX_ELEMENTS} weights`, sizes);
   return sizes.slice(1).flatMap((outFeatures, i): LayerSpec[] => {
     const layers: LayerSpec[] = [{ type: 'linear', inFeatures: sizes[i], outFeatures }];
     if (i === sizes.length - 2) return layers;
@@ -111,4 +116,13 @@ export function optimizerOf(options: TrainingOptions): OptimizerOptions {
 
 export function rateOf(options: TrainingOptions): RateOptions {
   return { type: options.rate };
+}
+
+/** The last `count` images, by default a tenth, for validation. Throws RangeError naming --validation. */
+export function splitImages(
+  images: Dataset,
+  count = Math.floor(images.count / 10),
+): ReturnType<typeof split> {
+  checkInteger('--validation', count, 0, images.count - 1);
+  return split(images, count);
 }

@@ -2,13 +2,12 @@ import { resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { loadDataset } from '../data/dataset.ts';
 import { Model } from '../format/model.ts';
-import { split } from '../nn/dataset.ts';
 import { PRUNING_CRITERIA, type PruningCriterion } from '../prune/measured.ts';
 import { prune } from '../prune/prune.ts';
 import { paperSchedule, type Schedule, type TargetSchedule } from '../prune/schedule.ts';
 import { percent } from '../report/numbers.ts';
 import { interruptible } from './interrupt.ts';
-import { loadModel, type ModelOptions, modelOptions } from './model.ts';
+import { checkFits, loadModel, type ModelOptions, modelOptions } from './model.ts';
 import {
   addTrainingOptions,
   blockShape,
@@ -18,6 +17,7 @@ import {
   number,
   optimizerOf,
   rateOf,
+  splitImages,
   type TrainingOptions,
 } from './options.ts';
 import { makeOutput } from './output.ts';
@@ -116,8 +116,8 @@ async function pruneFile(path: string, options: Options, signal: AbortSignal): P
   const model = await loadModel(path, options);
   const network = model.toNetwork();
   const data = await loadDataset(options.data);
-  const validationCount = options.validation ?? Math.floor(data.train.count / 10);
-  const { train, validation } = split(data.train, validationCount);
+  checkFits(model, data);
+  const { train, validation } = splitImages(data.train, options.validation);
   output.line(
     `pruning ${path} in ${rounds} rounds, ${epochs} epochs each on ${train.count} images of ${data.name}`,
   );
@@ -139,7 +139,7 @@ async function pruneFile(path: string, options: Options, signal: AbortSignal): P
         seed,
         onEpoch: ({ epoch, loss }) => bar.update(done, `epoch ${epoch}/${epochs}, loss ${loss.toFixed(4)}`),
       },
-      ...(validationCount > 0 ? { validation } : {}),
+      ...(validation.count > 0 ? { validation } : {}),
       checkpoint,
       info: { ...model.info, data: data.name, seed },
       resume: options.resume,

@@ -1,12 +1,13 @@
 import { Command, Option } from 'commander';
 import { loadDataset } from '../data/dataset.ts';
 import { rangeError } from '../errors.ts';
+import { checkWritable } from '../format/atomic.ts';
 import { Model } from '../format/model.ts';
 import type { Activation } from '../kernels/kernels.ts';
-import { split } from '../nn/dataset.ts';
 import { fit } from '../nn/fit.ts';
 import { Network } from '../nn/network.ts';
 import { percent } from '../report/numbers.ts';
+import { MAX_DIMENSION } from '../sparse/grid.ts';
 import { interruptible } from './interrupt.ts';
 import {
   activationOption,
@@ -18,6 +19,7 @@ import {
   number,
   optimizerOf,
   rateOf,
+  splitImages,
   type TrainingOptions,
 } from './options.ts';
 import { makeOutput } from './output.ts';
@@ -36,7 +38,7 @@ export function trainCommand(): Command {
     .description('Train a dense network on a data set and save it.')
     .addOption(
       new Option('--layers <sizes>', 'features of the input, of each hidden layer, and classes')
-        .argParser(integerList(1, 2))
+        .argParser(integerList(1, 2, MAX_DIMENSION))
         .default([784, 300, 100, 10], '784,300,100,10'),
     )
     .addOption(activationOption())
@@ -57,6 +59,7 @@ export function trainCommand(): Command {
 async function train(options: Options, signal: AbortSignal): Promise<void> {
   const { epochs, batch, seed, output: path } = options;
   const output = makeOutput(options.json);
+  await checkWritable(path);
   const data = await loadDataset(options.data);
   if (options.layers[0] !== data.train.features)
     throw rangeError(
@@ -64,11 +67,17 @@ async function train(options: Options, signal: AbortSignal): Promise<void> {
       `a list that begins with ${data.train.features}, the features of ${data.name}`,
       options.layers,
     );
+  const { classes = 1 } = data.train;
+  if (options.layers[options.layers.length - 1] < classes)
+    throw rangeError(
+      '--layers',
+      `a list that ends with at least ${classes}, the classes of ${data.name}`,
+      options.layers,
+    );
   const network = Network.create(layersOf(options.layers, options.activation, options.dropout), seed);
-  const validationCount = options.validation ?? Math.floor(data.train.count / 10);
-  const { train: rows, validation } = split(data.train, validationCount);
+  const { train: rows, validation } = splitImages(data.train, options.validation);
   output.line(
-    `training on ${rows.count} images of ${data.name}, ${validationCount} for validation, ${epochs} epochs`,
+    `training on ${rows.count} images of ${data.name}, ${validation.count} for validation, ${epochs} epochs`,
   );
   const bar = output.bar('training', epochs);
   try {
@@ -79,7 +88,7 @@ async function train(options: Options, signal: AbortSignal): Promise<void> {
       rate: rateOf(options),
       seed,
       signal,
-      ...(validationCount > 0 ? { validation } : {}),
+      ...(validation.count > 0 ? { validation } : {}),
       onEpoch(record) {
         const { epoch, loss, validationAccuracy } = record;
         const accuracy =

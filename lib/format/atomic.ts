@@ -19,28 +19,41 @@ export function checkPath(name: string, value: unknown): string {
  * folder) the temporary file is removed and BlocksparseError WRITE_FAILED says why; `cause` is the system's error.
  */
 export async function writeFileAtomic(path: string | URL, chunks: readonly Uint8Array[]): Promise<void> {
+  await withTemporary(path, async (file, name, target) => {
+    for (const chunk of chunks) await writeAll(file, chunk);
+    await file.sync();
+    await file.close();
+    await rename(name, target);
+    await syncFolder(dirname(target));
+  });
+}
+
+/** Rejects as `writeFileAtomic` would for this place, and leaves nothing: to be known before long work, not after. */
+export async function checkWritable(path: string | URL): Promise<void> {
+  await withTemporary(path, async () => {});
+}
+
+/** Gives `work` a new file beside the one at `path`; what is left of it afterwards is removed. */
+async function withTemporary(
+  path: string | URL,
+  work: (file: FileHandle, name: string, target: string) => Promise<void>,
+): Promise<void> {
   const given = checkPath('path', path);
   let temporary: string | undefined;
   let file: FileHandle | undefined;
   try {
     const { target, mode } = await findTarget(given);
-    const folder = dirname(target);
-    const name = join(folder, `.${basename(target)}.${randomBytes(6).toString('hex')}.tmp`);
+    const name = join(dirname(target), `.${basename(target)}.${randomBytes(6).toString('hex')}.tmp`);
     file = await open(name, 'wx', mode ?? 0o666);
     temporary = name;
     if (mode !== undefined) await file.chmod(mode);
-    for (const chunk of chunks) await writeAll(file, chunk);
-    await file.sync();
-    await file.close();
-    file = undefined;
-    await rename(name, target);
-    temporary = undefined;
-    await syncFolder(folder);
+    await work(file, name, target);
   } catch (cause) {
-    await file?.close().catch(() => {});
-    if (temporary !== undefined) await unlink(temporary).catch(() => {});
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new BlocksparseError('WRITE_FAILED', `cannot write ${given}: ${why}`, { cause });
+  } finally {
+    await file?.close().catch(() => {});
+    if (temporary !== undefined) await unlink(temporary).catch(() => {});
   }
 }
 

@@ -1,4 +1,5 @@
 import { BlocksparseError } from '../errors.ts';
+import { checkWritable } from '../format/atomic.ts';
 import { evaluate, fit } from '../nn/fit.ts';
 import { checkStructure, type Linear } from '../nn/linear.ts';
 import { checkNetwork, type Network } from '../nn/network.ts';
@@ -56,6 +57,7 @@ export async function prune(network: Network, options: PruneOptions): Promise<Pr
 async function run(network: Network, plan: PruningPlan, options: PruneOptions): Promise<PruneResult> {
   const { signal, info = {} } = options;
   const { checkpoint } = plan;
+  if (checkpoint !== null) await checkWritable(checkpoint);
   const fingerprint = checkpoint === null ? {} : fingerprintOf(plan);
   const reports =
     checkpoint !== null && options.resume ? await loadCheckpoint(checkpoint, network, fingerprint) : [];

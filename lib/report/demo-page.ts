@@ -80,7 +80,7 @@ function maskPictures(result: DemoResult, models: readonly Model[]): string {
 function roundTable(result: DemoResult): string {
   return htmlTable({
     columns: [
-      { title: 'round', align: 'right' },
+      { title: 'round (from 0)', align: 'right' },
       { title: 'density', align: 'right' },
       { title: 'validation accuracy', align: 'right' },
       { title: 'validation loss', align: 'right' },

@@ -3,7 +3,7 @@ import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { checkInteger } from '../check.ts';
 import { loadDataset } from '../data/dataset.ts';
-import { writeFileAtomic } from '../format/atomic.ts';
+import { checkWritable, writeFileAtomic } from '../format/atomic.ts';
 import { Model } from '../format/model.ts';
 import { runtime } from '../kernels/choose.ts';
 import { split } from '../nn/dataset.ts';
@@ -21,6 +21,8 @@ import { interleavedMedians } from './timing.ts';
 
 /** Rounds (from 0) whose models are kept and measured: 8.67 % and 2.87 % density. The last one always is. */
 const SHOWN_ROUNDS = [10, 15];
+const RESULTS = 'results.json';
+const REPORT = 'report.html';
 const HIDDEN = [300, 100];
 const BATCH_SIZE = 128;
 const LEARNING_RATE = 1e-3;
@@ -76,9 +78,10 @@ export async function runDemo(options: DemoOptions = {}): Promise<DemoResult> {
   const start = performance.now();
   const data = await loadDataset(options.dataDir);
   const validationCount = options.validation ?? Math.floor(data.train.count / 10);
-  checkInteger('options.validation', validationCount, 1, data.train.count - 1);
+  checkInteger('--validation', validationCount, 1, data.train.count - 1);
   const { train, validation } = split(data.train, validationCount);
   await mkdir(outputDir, { recursive: true });
+  for (const name of ['dense.safetensors', RESULTS, REPORT]) await checkWritable(join(outputDir, name));
 
   const training = {
     batchSize: BATCH_SIZE,
@@ -122,7 +125,12 @@ export async function runDemo(options: DemoOptions = {}): Promise<DemoResult> {
     ...(signal ? { signal } : {}),
     async onRound({ round, density, accuracy = Number.NaN }) {
       if (shown.includes(round)) await keep(`round-${round}`, round, accuracy);
-      onStep?.({ done: round + 1, total: rounds, what: `rounds, density ${percent(density)}`, accuracy });
+      onStep?.({
+        done: round + 1,
+        total: rounds,
+        what: `rounds; after round ${round} (the first is 0): density ${percent(density)}`,
+        accuracy,
+      });
     },
   };
   const pruned = await prune(network, pruning);
@@ -175,10 +183,8 @@ export async function runDemo(options: DemoOptions = {}): Promise<DemoResult> {
     outputDir,
   };
   const encoder = new TextEncoder();
-  await writeFileAtomic(join(outputDir, 'results.json'), [
-    encoder.encode(`${JSON.stringify(result, null, 2)}\n`),
-  ]);
-  await writeFileAtomic(join(outputDir, 'report.html'), [encoder.encode(demoPage(result, models))]);
+  await writeFileAtomic(join(outputDir, RESULTS), [encoder.encode(`${JSON.stringify(result, null, 2)}\n`)]);
+  await writeFileAtomic(join(outputDir, REPORT), [encoder.encode(demoPage(result, models))]);
   return result;
 }
 

@@ -4,12 +4,14 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Model } from '../../lib/format/model.ts';
 import { float32Tensor, writeSafetensorsFile } from '../../lib/format/safetensors.ts';
+import { Network } from '../../lib/nn/network.ts';
 import { CLASSES, cli, SIDE, writeImages } from './run.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'blocksparse-cli-'));
 const data = join(folder, 'images');
 const dense = join(folder, 'dense.safetensors');
 const LAYERS = `${SIDE * SIDE},24,16,${CLASSES}`;
+const TRAIN = ['train', '--output', join(folder, 'x'), '--data', data];
 const COMMANDS = ['train', 'prune', 'evaluate', 'inspect', 'bench', 'demo'];
 
 beforeAll(async () => {
@@ -59,6 +61,7 @@ describe('help and usage', () => {
     ['train', '--output', 'x', '--epochs', '1.5'],
     ['train', '--output', 'x', '--layers', '784'],
     ['train', '--output', 'x', '--layers', '784,x'],
+    ['train', '--output', 'x', '--layers', '784,99999999,10'],
     ['train', '--output', 'x', '--lr', 'NaN'],
     ['train', '--output', 'x', '--activation', 'step'],
     ['prune', '--output', 'x'],
@@ -71,6 +74,7 @@ describe('help and usage', () => {
     ['prune', 'm', '--output', 'x', '--scope', 'global'],
     ['evaluate', 'm', 'n'],
     ['bench', 'm', '--batches', '0'],
+    ['bench', 'm', '--batches', '16777216'],
     ['inspect', 'm', '--unknown'],
   ])
     it.concurrent(`exits with 2 for wrong usage: ${args.join(' ')}`, async () => {
@@ -86,12 +90,25 @@ describe('failures', () => {
     ['no such model', ['inspect', 'no-such-file'], /ENOENT.*no-such-file/],
     ['no data', ['train', '--output', 'x', '--data', folder], /no data set.*fashion-mnist/],
     ['a file that is no model', ['inspect', join(data, 't10k-labels-idx1-ubyte')], /t10k-labels/],
-    ['layers that do not fit', ['train', '--output', 'x', '--data', data, '--layers', '5,4'], /--layers/],
+    ['layers that do not fit', [...TRAIN, '--layers', '5,4'], /--layers must be .* begins with 64/],
+    ['too few outputs', [...TRAIN, '--layers', '64,3'], /--layers must be .* ends with at least 4/],
+    ['too many weights', [...TRAIN, '--layers', '64,16777216,16777216,4'], /--layers must be .* weights/],
+    [
+      'too many for validation',
+      [...TRAIN, '--layers', LAYERS, '--validation', '300'],
+      /--validation must be .* from 0 to 299/,
+    ],
+    [
+      'nothing to train on',
+      ['demo', '--data', data, '--output', folder, '--validation', '300'],
+      /--validation/,
+    ],
     [
       'an unwritable place',
       ['train', '--output', join(folder, 'no/such/x'), '--data', data, '--layers', LAYERS, '--epochs', '1'],
       /no\/such/,
     ],
+    ['no place for the rounds', pruneArgs(join(folder, 'no/such/x')), /cannot write .*no\/such/],
   ] as const)
     it.concurrent(`exits with 1 and one line: ${what}`, async () => {
       const { code, stdout, stderr } = await cli(args);
@@ -103,11 +120,25 @@ describe('failures', () => {
         .filter((line) => line.startsWith('blocksparse: '));
       expect(lines).toHaveLength(1);
       expect(lines[0]).toMatch(message);
+      expect(stderr, 'no work was lost').not.toMatch(/epoch \d|round \d/);
       expect(stderr).not.toMatch(/\n {4}at /);
     });
 });
 
 describe('train and evaluate', () => {
+  it('names --data when its images do not fit the model', async () => {
+    const other = join(folder, 'other.safetensors');
+    await Model.fromNetwork(Network.create([{ type: 'linear', inFeatures: 5, outFeatures: 4 }], 0)).save(
+      other,
+    );
+    const args = [other, '--data', data];
+    for (const command of [['evaluate'], ['prune', '--output', join(folder, 'x')]]) {
+      const { code, stderr } = await cli([...command, ...args]);
+      expect(code).toBe(1);
+      expect(stderr).toMatch(/--data must be images of 5 features, which the model takes, but is 64/);
+    }
+  });
+
   it('learns, and says so in words and in JSON', async () => {
     const words = await cli(['evaluate', dense, '--data', data]);
     expect(words.stdout).toMatch(/accuracy \d+\.\d\d %, loss .* on 60 test images/);
@@ -327,6 +358,7 @@ describe('demo', () => {
     expect(page.match(/<svg/g)).toHaveLength(2 + 2 * 3);
     expect(page.replaceAll('http://www.w3.org/2000/svg', '')).not.toMatch(/https?:|<script|<link|<img/);
     expect(page).not.toMatch(/NaN|undefined/);
+    expect(stderr).toMatch(/ 11\/16 rounds; after round 10 \(the first is 0\): density/);
   });
 
   it('says where to get data when there is none', async () => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { writeFileAtomic } from '../../lib/format/atomic.ts';
+import { checkWritable, writeFileAtomic } from '../../lib/format/atomic.ts';
 
 const bytes = (...values: number[]) => Uint8Array.from(values);
 let folder: string;
@@ -125,3 +125,14 @@ function canLimit(): boolean {
     return false;
   }
 }
+
+test('checkWritable rejects as a write would, and leaves nothing', async () => {
+  const file = join(folder, 'a');
+  await checkWritable(file);
+  await writeFile(file, 'old');
+  await checkWritable(file);
+  expect(await readdir(folder)).toEqual(['a']);
+  expect(await readFile(file, 'utf8')).toBe('old');
+  for (const bad of [join(folder, 'no', 'such'), join(file, 'below'), folder])
+    await expect(checkWritable(bad)).rejects.toMatchObject({ code: 'WRITE_FAILED' });
+});

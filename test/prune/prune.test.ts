@@ -1,6 +1,7 @@
 import {
   chmodSync,
   copyFileSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -473,10 +474,16 @@ describe('resuming', () => {
     await expect(damaged).rejects.toMatchObject({ code: 'INVALID_FILE' });
   });
 
-  it('loses no round when the checkpoint cannot be written', async () => {
+  it('begins no round when the checkpoint cannot be written, and loses none when it no longer can', async () => {
     const network = dense.clone();
-    const run = prune(network, { ...paper, checkpoint: join(folder, 'missing', 'x.safetensors') });
+    const checkpoint = join(folder, 'missing', 'x.safetensors');
+    const run = prune(network, { ...paper, checkpoint });
     await expect(run).rejects.toMatchObject({ code: 'WRITE_FAILED' });
+    expect(network.density).toBe(1);
+    mkdirSync(join(folder, 'missing'));
+    const retrain = () => rmSync(join(folder, 'missing'), { recursive: true });
+    const interrupted = prune(network, { ...paper, checkpoint, retrain });
+    await expect(interrupted).rejects.toMatchObject({ code: 'WRITE_FAILED' });
     expect(network.density).toBeLessThan(0.85);
     if (process.getuid?.() === 0) return;
     const locked = join(folder, 'whole.safetensors');
