@@ -1,5 +1,5 @@
 import type { Model } from '../format/model.ts';
-import { type DemoResult, demoRows } from './demo-result.ts';
+import { CONTROL, type DemoResult, demoRows } from './demo-result.ts';
 import { figure, htmlPage, paragraph } from './html.ts';
 import { maskSvg } from './mask.ts';
 import { percent } from './numbers.ts';
@@ -25,7 +25,7 @@ export function demoPage(result: DemoResult, models: readonly Model[]): string {
 }
 
 function accuracyPicture(result: DemoResult): string {
-  const dense = result.models[0];
+  const [dense, control] = result.models;
   const points = result.rounds
     .filter((round) => round.density > 0 && round.accuracy !== undefined)
     .map((round): [number, number] => [round.density, round.accuracy ?? 0]);
@@ -39,6 +39,7 @@ function accuracyPicture(result: DemoResult): string {
     series: [
       { name: 'pruned and retrained', points },
       { name: 'dense', points: [[1, dense.validationAccuracy]], level: true },
+      { name: 'dense, trained on', points: [[1, control.validationAccuracy]], level: true },
     ],
   });
   return figure(
@@ -54,7 +55,7 @@ function speedPicture(result: DemoResult): string {
     y: 'dense time / pruned time',
     categories: result.batches.map(String),
     series: result.models
-      .slice(1)
+      .filter(({ round }) => round !== null)
       .map(({ name, density, speedup }) => ({ name: `${name} (${percent(density)})`, values: speedup })),
     reference: 1,
   });
@@ -101,8 +102,9 @@ function method(result: DemoResult): string {
   return [
     `${data.train} training, ${data.validation} validation and ${data.test} test images of ${data.name}; seed ${seed}.`,
     `${epochs} dense epochs, then ${retrainEpochs} after each round, each stage with a fresh Adam (batch 128, ` +
-      'learning rate 0.001, cosine). The epoch of a stage is chosen on the validation images. Note that a pruned ' +
-      'model has therefore been trained for longer than the dense one.',
+      'learning rate 0.001, cosine). The epoch of a stage is chosen on the validation images. A pruned model has ' +
+      `therefore been trained for longer than the dense one; ${CONTROL} is the dense one after all the same rounds ` +
+      'of training with nothing dropped.',
     'The test images were read once for each accuracy in the table, by the models as loaded from their files.',
     `Times are medians of samples taken in turn, on ${processor}, ${runtime.backend} kernels (${runtime.isa}), ` +
       `up to ${runtime.threads} threads.`,

@@ -3,9 +3,12 @@ import type { RoundReport } from '../prune/options.ts';
 import { bytes, duration, factor, percent, significant } from './numbers.ts';
 import { type Table, textTable } from './table.ts';
 
+/** The dense model after as many further epochs as the last pruned one, in the same rounds. */
+export const CONTROL = 'dense-control';
+
 export interface DemoModel {
   readonly name: string;
-  /** null for the dense model. */
+  /** null for the dense models. */
   readonly round: number | null;
   readonly file: string;
   readonly fileBytes: number;
@@ -26,6 +29,7 @@ export interface DemoResult {
   readonly epochs: number;
   readonly retrainEpochs: number;
   readonly batches: readonly number[];
+  /** The dense model, its control, then the pruned ones. */
   readonly models: readonly DemoModel[];
   readonly rounds: readonly RoundReport[];
   readonly runtime: { backend: string; isa: string; threads: number };
@@ -37,10 +41,13 @@ export interface DemoResult {
 /** One row a model: what the demo prints and the report begins with. */
 export function demoRows(result: DemoResult): Table {
   const { batches, models } = result;
+  const [dense, control] = models;
   return {
     columns: [
       { title: 'model' },
       { title: 'test accuracy', align: 'right' },
+      { title: 'points below dense', align: 'right' },
+      { title: 'below control', align: 'right' },
       { title: 'density', align: 'right' },
       { title: 'file bytes', align: 'right' },
       ...batches.flatMap((batch) => [
@@ -51,6 +58,9 @@ export function demoRows(result: DemoResult): Table {
     rows: models.map((model) => [
       model.name,
       percent(model.testAccuracy),
+      ...[dense, control].map((base) =>
+        model.round === null ? '' : (100 * (base.testAccuracy - model.testAccuracy)).toFixed(2),
+      ),
       percent(model.density),
       bytes(model.fileBytes),
       ...batches.flatMap((_, i) => [significant(model.microseconds[i]), factor(model.speedup[i])]),

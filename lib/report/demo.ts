@@ -8,6 +8,7 @@ import { Model } from '../format/model.ts';
 import { runtime } from '../kernels/choose.ts';
 import { split } from '../nn/dataset.ts';
 import { evaluate, fit } from '../nn/fit.ts';
+import { DENSE_BLOCK_SHAPE } from '../nn/linear.ts';
 import { Network } from '../nn/network.ts';
 import type { PruneOptions } from '../prune/options.ts';
 import { prune } from '../prune/prune.ts';
@@ -15,7 +16,7 @@ import { paperSchedule } from '../prune/schedule.ts';
 import { scoreModel } from './accuracy.ts';
 import { randomInputs } from './bench.ts';
 import { demoPage } from './demo-page.ts';
-import type { DemoResult } from './demo-result.ts';
+import { CONTROL, type DemoResult } from './demo-result.ts';
 import { percent } from './numbers.ts';
 import { interleavedMedians } from './timing.ts';
 
@@ -68,8 +69,8 @@ interface Saved {
 }
 
 /**
- * Trains LeNet-300-100 on the images, prunes it by the paper's rounds, saves the dense model and those of the
- * shown rounds, loads them back, evaluates and times them through `Model`, and writes `report.html` and
+ * Trains LeNet-300-100 on the images, trains a copy on as the dense control, prunes it by the paper's rounds, saves
+ * the dense models and those of the shown rounds, loads them back, evaluates and times them through `Model`, and writes `report.html` and
  * `results.json` beside them. The validation images choose epochs; the test images are read once a model.
  */
 export async function runDemo(options: DemoOptions = {}): Promise<DemoResult> {
@@ -105,12 +106,34 @@ export async function runDemo(options: DemoOptions = {}): Promise<DemoResult> {
       }),
   });
   const saved: Saved[] = [];
-  const keep = async (name: string, round: number | null, validationAccuracy: number): Promise<void> => {
+  const keep = async (
+    of: Network,
+    name: string,
+    round: number | null,
+    validationAccuracy: number,
+  ): Promise<void> => {
     const file = join(outputDir, `${name}.safetensors`);
-    await Model.fromNetwork(network, { data: data.name, seed, round, validationAccuracy }).save(file);
+    await Model.fromNetwork(of, { data: data.name, seed, round, validationAccuracy }).save(file);
     saved.push({ name, round, file, validationAccuracy });
   };
-  await keep('dense', null, evaluate(network, validation).accuracy);
+  await keep(network, 'dense', null, evaluate(network, validation).accuracy);
+
+  const retraining = {
+    retrain: { ...training, data: train, epochs: retrainEpochs },
+    validation,
+    ...(signal ? { signal } : {}),
+  };
+  // The same rounds of training with nothing dropped: what pruning is to be measured against.
+  const control = network.clone();
+  onStage?.('dense control', rounds);
+  await prune(control, {
+    ...retraining,
+    blockShape: DENSE_BLOCK_SHAPE,
+    schedule: { type: 'rounds', fractions: network.linears.map(() => 0), rounds },
+    onRound: ({ round, accuracy = Number.NaN }) =>
+      onStep?.({ done: round + 1, total: rounds, what: 'rounds of training on, nothing dropped', accuracy }),
+  });
+  await keep(control, CONTROL, null, evaluate(control, validation).accuracy);
 
   const shown = SHOWN_ROUNDS.filter((round) => round < rounds - 1).concat(rounds - 1);
   // What an interrupted run leaves behind: the last finished round.
@@ -119,12 +142,10 @@ export async function runDemo(options: DemoOptions = {}): Promise<DemoResult> {
   const pruning: PruneOptions = {
     blockShape,
     schedule: paperSchedule(network.linears.length, rounds),
-    retrain: { ...training, data: train, epochs: retrainEpochs },
-    validation,
+    ...retraining,
     checkpoint: unfinished,
-    ...(signal ? { signal } : {}),
     async onRound({ round, density, accuracy = Number.NaN }) {
-      if (shown.includes(round)) await keep(`round-${round}`, round, accuracy);
+      if (shown.includes(round)) await keep(network, `round-${round}`, round, accuracy);
       onStep?.({
         done: round + 1,
         total: rounds,

@@ -342,14 +342,15 @@ describe('demo', () => {
     const { code, stdout, stderr } = await cli(args);
     expect(stderr).not.toContain('blocksparse:');
     expect(code).toBe(0);
-    for (const name of ['dense', 'round-10', 'round-15']) {
+    for (const name of ['dense', 'dense-control', 'round-10', 'round-15']) {
       expect(stdout).toMatch(new RegExp(`${name} .*%`));
       expect((await Model.load(join(output, `${name}.safetensors`))).inFeatures).toBe(SIDE * SIDE);
     }
     expect(existsSync(join(output, 'last-round.safetensors'))).toBe(false);
     const results = JSON.parse(readFileSync(join(output, 'results.json'), 'utf8'));
     expect(results.rounds).toHaveLength(16);
-    expect(results.models).toHaveLength(3);
+    expect(results.models).toHaveLength(4);
+    expect(results.models[1].density).toBe(1);
     for (const model of results.models) {
       expect(model.microseconds).toHaveLength(3);
       expect(model.fileBytes).toBe(readFileSync(model.file).length);
