@@ -1,0 +1,61 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { loadAddon } from '../../lib/kernels/native.ts';
+import { missing, root, run, succeed } from './tools.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'blocksparse-kernels-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** Builds test/native/kernels.cc and returns the program. */
+async function build(name: string, flags: readonly string[], compiler = 'g++'): Promise<string> {
+  const program = join(folder, name);
+  const env = { ...process.env, CXX: compiler };
+  await succeed('sh', ['test/native/build-kernels.sh', program, ...flags], { cwd: root, env });
+  return program;
+}
+
+/** Runs it by a command: the instruction set it would choose, and those it found right. */
+async function suite(command: readonly string[]): Promise<{ chosen?: string; tested?: string[] }> {
+  const { status, stdout, stderr } = await run(command[0], command.slice(1));
+  expect({ status, stderr: stderr.replace(/^.*TCG doesn't support.*\n/gm, '') }).toEqual({
+    status: 0,
+    stderr: '',
+  });
+  const [, chosen, tested] = /^chosen: (.*)\ntested: (.*)\n$/.exec(stdout) ?? [];
+  return { chosen, tested: tested?.split(' ') };
+}
+
+describe.skipIf(missing('g++'))('the kernel suite in C++', () => {
+  const all = loadAddon().isas;
+
+  it('passes on every instruction set here, and emulated without AVX2 and without AVX-512', async () => {
+    const program = await build('plain', []);
+    const { chosen, tested } = await suite([program]);
+    expect(chosen).toBe(all[0]);
+    expect(new Set(tested)).toEqual(new Set(all));
+    if (missing('qemu-x86_64-static')) return;
+    const emulate = (cpu: string, ...args: string[]) =>
+      suite(['qemu-x86_64-static', '-cpu', cpu, program, ...args]);
+    expect(await emulate('Nehalem', '100')).toEqual({ chosen: 'portable', tested: ['scalar', 'portable'] });
+    expect(await emulate('Haswell', '100', 'unguarded')).toEqual({
+      chosen: 'avx2',
+      tested: ['scalar', 'portable', 'avx2'],
+    });
+  });
+
+  it('passes -fsanitize=address,undefined', async () => {
+    const flags = ['-O1', '-g', '-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
+    expect(new Set((await suite([await build('sanitized', flags)])).tested)).toEqual(new Set(all));
+  });
+
+  it.skipIf(missing('aarch64-linux-gnu-g++', 'qemu-aarch64-static'))(
+    'passes on arm64, emulated',
+    async () => {
+      const program = await build('arm64', ['-static'], 'aarch64-linux-gnu-g++');
+      const { tested } = await suite(['qemu-aarch64-static', program, '300']);
+      expect(tested).toEqual(expect.arrayContaining(['scalar', 'portable']));
+    },
+  );
+});

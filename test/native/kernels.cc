@@ -1,0 +1,571 @@
+// The kernel suite without Node: every operation of every instruction set this machine has, over random
+// shapes and the edges that break kernels, against references in double. It runs where vitest does not: under
+// an emulator of another processor, and under the sanitizers. Prints the instruction set that would be chosen
+// and those it tested; ends with 0 when all was right. `kernels [random shapes, 400 unless told] [unguarded]`
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "../../native/cpu/isa.h"
+#include "../../native/kernels/packed_layer.h"
+#include "../../native/kernels/pattern.h"
+#include "../../native/kernels/table.h"
+
+namespace {
+
+using namespace blocksparse;
+
+constexpr double kEps = 1.0 / (1 << 24);  // half a unit in the last place of 1.0f
+
+// qemu 7.2 reads the masked-off lanes of an AVX load, which real processors leave alone.
+bool guarded = true;
+
+[[noreturn]] void Fail(const std::string& what) {
+  std::fprintf(stderr, "%s\n", what.c_str());
+  std::exit(1);
+}
+
+// Floats that end where readable memory ends: a kernel that reads or writes past them dies at once. They
+// begin as junk, since a kernel must write every element it owns.
+class Floats {
+ public:
+  explicit Floats(int64_t count) : count_(count) {
+    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    const auto bytes = static_cast<std::size_t>(count) * sizeof(float);
+    const std::size_t whole = (bytes + page - 1) / page * page;
+    size_ = whole + page;
+    base_ = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base_ == MAP_FAILED) Fail("mmap failed");
+    char* const end = static_cast<char*>(base_) + whole;
+    if (guarded && mprotect(end, page, PROT_NONE) != 0) Fail("mprotect failed");
+    data_ = reinterpret_cast<float*>(end - bytes);
+    std::fill(begin(), this->end(), std::numeric_limits<float>::quiet_NaN());
+  }
+  Floats(const Floats& other) : Floats(other.count_) { std::copy(other.begin(), other.end(), begin()); }
+  Floats& operator=(const Floats&) = delete;
+  ~Floats() { munmap(base_, size_); }
+
+  float* data() { return data_; }
+  const float* data() const { return data_; }
+  int64_t size() const { return count_; }
+  float* begin() { return data_; }
+  float* end() { return data_ + count_; }
+  const float* begin() const { return data_; }
+  const float* end() const { return data_ + count_; }
+  float& operator[](int64_t i) { return data_[i]; }
+  float operator[](int64_t i) const { return data_[i]; }
+  bool SameBits(const Floats& other) const {
+    return count_ == other.count_ &&
+           (count_ == 0 || std::memcmp(data_, other.data_, count_ * sizeof(float)) == 0);
+  }
+
+ private:
+  void* base_;
+  std::size_t size_;
+  float* data_;
+  int64_t count_;
+};
+
+// A wanted value and the largest error that any order of float32 operations may leave in it.
+struct Wanted {
+  double value = 0;
+  double bound = 0;
+};
+
+using Expected = std::vector<Wanted>;
+
+void ExpectClose(const Floats& actual, const Expected& wanted, const std::string& what) {
+  for (int64_t i = 0; i < actual.size(); ++i) {
+    const Wanted& w = wanted[static_cast<std::size_t>(i)];
+    if (!(std::fabs(actual[i] - w.value) <= w.bound)) {
+      Fail(what + ": element " + std::to_string(i) + " is " + std::to_string(actual[i]) + ", not " +
+           std::to_string(w.value) + " within " + std::to_string(w.bound * 1e6) + "e-6");
+    }
+  }
+}
+
+class Random {
+ public:
+  explicit Random(unsigned seed) : engine_(seed) {}
+  double Unit() { return engine_() / 4294967296.0; }
+  int64_t Below(int64_t n) { return static_cast<int64_t>(Unit() * static_cast<double>(n)); }
+  template <std::size_t N>
+  int64_t Pick(const int (&list)[N]) {
+    return list[Below(N)];
+  }
+  // Uniform in [-scale, scale).
+  Floats Uniform(int64_t count, double scale = 1) {
+    Floats floats(count);
+    for (float& x : floats) x = static_cast<float>((Unit() * 2 - 1) * scale);
+    return floats;
+  }
+
+ private:
+  std::mt19937 engine_;
+};
+
+constexpr Activation kActivations[] = {Activation::kNone, Activation::kRelu,    Activation::kGelu,
+                                       Activation::kSilu, Activation::kSigmoid, Activation::kTanh};
+
+double Sigmoid(double z) { return 1 / (1 + std::exp(-z)); }
+double NormalCdf(double z) { return 0.5 * std::erfc(-z * std::sqrt(0.5)); }
+
+double Activate(Activation activation, double z) {
+  switch (activation) {
+    case Activation::kRelu:
+      return std::max(z, 0.0);
+    case Activation::kGelu:
+      return z * NormalCdf(z);
+    case Activation::kSilu:
+      return z * Sigmoid(z);
+    case Activation::kSigmoid:
+      return Sigmoid(z);
+    case Activation::kTanh:
+      return std::tanh(z);
+    default:
+      return z;
+  }
+}
+
+// By what the forward pass saved: y for relu, sigmoid and tanh, z for gelu and silu.
+double ActivationGradient(Activation activation, double saved) {
+  switch (activation) {
+    case Activation::kRelu:
+      return saved > 0 ? 1 : 0;
+    case Activation::kGelu:
+      return NormalCdf(saved) + saved * std::exp(-saved * saved / 2) / std::sqrt(2 * std::acos(-1.0));
+    case Activation::kSilu:
+      return Sigmoid(saved) * (1 + saved * (1 - Sigmoid(saved)));
+    case Activation::kSigmoid:
+      return saved * (1 - saved);
+    case Activation::kTanh:
+      return 1 - saved * saved;
+    default:
+      return 1;
+  }
+}
+
+struct Shape {
+  int64_t n, k, r, c, m;
+  double density;
+  Activation activation;
+};
+
+// One product y = act(x W^T + bias) and its gradients, with what they must give.
+struct Case {
+  Case(unsigned seed, const Shape& shape)
+      : s(shape),
+        random(seed),
+        weight(random.Uniform(s.n * s.k)),
+        bias(random.Uniform(s.n)),
+        x(random.Uniform(s.m * s.k)),
+        dy(random.Uniform(s.m * s.n)),
+        has_bias(random.Unit() < 0.7) {
+    name = "[" + std::to_string(s.n) + ", " + std::to_string(s.k) + "] in " + std::to_string(s.r) + "x" +
+           std::to_string(s.c) + ", M " + std::to_string(s.m) + ", density " + std::to_string(s.density) +
+           ", activation " + std::to_string(static_cast<int>(s.activation)) + ", seed " +
+           std::to_string(seed);
+    const int64_t rows = (s.n + s.r - 1) / s.r, cols = (s.k + s.c - 1) / s.c;
+    std::vector<bool> kept(static_cast<std::size_t>(s.n * s.k));
+    crow.push_back(0);
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t column = 0; column < cols; ++column) {
+        if (random.Unit() < s.density) Keep(row, column, kept);
+      }
+      crow.push_back(static_cast<int32_t>(col.size()));
+    }
+    for (int64_t i = 0; i < s.n * s.k; ++i) {
+      if (!kept[static_cast<std::size_t>(i)]) weight[i] = 0;
+    }
+    Reference();
+  }
+
+  BsrView matrix() const { return {s.n, s.k, s.r, s.c, crow.data(), col.data(), values.data()}; }
+  const float* bias_or_null() const { return has_bias ? bias.data() : nullptr; }
+
+  Shape s;
+  Random random;
+  Floats weight, bias, x, dy;
+  bool has_bias;
+  std::string name;
+  std::vector<int32_t> crow, col;
+  std::vector<float> values;  // [nnzb][r][c], 0 outside the matrix
+  Expected y, dx, dvalues, dbias;
+
+ private:
+  void Keep(int64_t row, int64_t column, std::vector<bool>& kept) {
+    col.push_back(static_cast<int32_t>(column));
+    for (int64_t i = row * s.r; i < (row + 1) * s.r; ++i) {
+      for (int64_t j = column * s.c; j < (column + 1) * s.c; ++j) {
+        const bool inside = i < s.n && j < s.k;
+        values.push_back(inside ? weight[i * s.k + j] : 0.0f);
+        if (inside) kept[static_cast<std::size_t>(i * s.k + j)] = true;
+      }
+    }
+  }
+
+  // (terms + 2) * eps * the sum of the absolute products: the bound for a sum in any order.
+  void Reference() {
+    const auto count = [](int64_t size) { return static_cast<std::size_t>(size); };
+    y.resize(count(s.m * s.n));
+    dx.resize(count(s.m * s.k));
+    dbias.resize(count(s.n));
+    Expected dw(count(s.n * s.k));
+    for (int64_t b = 0; b < s.m; ++b) {
+      for (int64_t o = 0; o < s.n; ++o) {
+        const double d = dy[b * s.n + o];
+        double z = has_bias ? bias[o] : 0, size = std::fabs(z);
+        for (int64_t i = 0; i < s.k; ++i) {
+          const double w = weight[o * s.k + i], v = x[b * s.k + i];
+          z += w * v;
+          size += std::fabs(w * v);
+          Add(dx[count(b * s.k + i)], d * w, s.n);
+          Add(dw[count(o * s.k + i)], d * v, s.m);
+        }
+        Add(dbias[count(o)], d, s.m);
+        // No activation's slope is above 1.13; its polynomial adds some units in the last place.
+        y[count(b * s.n + o)] = {
+            Activate(s.activation, z),
+            static_cast<double>(s.k + 2) * kEps * size * 1.13 + 16 * kEps * (1 + std::fabs(z))};
+      }
+    }
+    for (std::size_t row = 0; row + 1 < crow.size(); ++row) {
+      for (int32_t e = crow[row]; e < crow[row + 1]; ++e) {
+        for (int64_t at = 0; at < s.r * s.c; ++at) {
+          const int64_t o = static_cast<int64_t>(row) * s.r + at / s.c;
+          const int64_t i = col[static_cast<std::size_t>(e)] * s.c + at % s.c;
+          dvalues.push_back(o < s.n && i < s.k ? dw[count(o * s.k + i)] : Wanted{});
+        }
+      }
+    }
+  }
+
+  static void Add(Wanted& sum, double term, int64_t terms) {
+    sum.value += term;
+    sum.bound += std::fabs(term) * static_cast<double>(terms + 2) * kEps;
+  }
+};
+
+// Row-major [m][features] to panels and back, by their definition alone.
+int64_t PanelIndex(int64_t row, int64_t feature, int64_t m, int64_t features) {
+  const int64_t panel = row / kPanel;
+  return panel * kPanel * features + feature * PanelWidth(m, panel) + row % kPanel;
+}
+
+Floats Panels(const KernelTable& table, const Floats& rows, int64_t m, int64_t features) {
+  Floats panels(features * PadBatch(m));
+  for (int64_t panel = 0; panel < PanelCount(m); ++panel) {
+    std::vector<const float*> pointers;
+    for (int64_t row = panel * kPanel; row < std::min(m, (panel + 1) * kPanel); ++row) {
+      pointers.push_back(rows.data() + row * features);
+    }
+    table.to_panel(pointers.data(), static_cast<int64_t>(pointers.size()), features,
+                   panels.data() + panel * kPanel * features, PanelWidth(m, panel));
+  }
+  for (int64_t row = 0; row < PadBatch(m); ++row) {
+    for (int64_t f = 0; f < features; ++f) {
+      const float from = row < m ? rows[row * features + f] : 0.0f;
+      const float to = panels[PanelIndex(row, f, m, features)];
+      if (std::memcmp(&from, &to, sizeof to) != 0) {
+        Fail("to_panel: row " + std::to_string(row) + ", feature " + std::to_string(f) + " of " +
+             std::to_string(m) + " x " + std::to_string(features));
+      }
+    }
+  }
+  return panels;
+}
+
+Floats Rows(const KernelTable& table, const Floats& panels, int64_t m, int64_t features) {
+  Floats rows(m * features);
+  for (int64_t panel = 0; panel < PanelCount(m); ++panel) {
+    table.from_panel(panels.data() + panel * kPanel * features, PanelWidth(m, panel),
+                     std::min(kPanel, m - panel * kPanel), features, rows.data() + panel * kPanel * features);
+  }
+  for (int64_t row = 0; row < m; ++row) {
+    for (int64_t f = 0; f < features; ++f) {
+      const float from = panels[PanelIndex(row, f, m, features)], to = rows[row * features + f];
+      if (std::memcmp(&from, &to, sizeof to) != 0) Fail("from_panel: row " + std::to_string(row));
+    }
+  }
+  return rows;
+}
+
+// What one instruction set computes, to be compared with another's bits.
+struct Outputs {
+  std::vector<std::pair<std::string, Floats>> all;
+  Floats& Make(const std::string& name, int64_t count) {
+    all.emplace_back(name, Floats(count));
+    return all.back().second;
+  }
+};
+
+void ExpectSameBits(const Outputs& a, const Outputs& b, const std::string& what) {
+  for (std::size_t i = 0; i < a.all.size(); ++i) {
+    if (!a.all[i].second.SameBits(b.all[i].second)) Fail(what + ": other bits in " + a.all[i].first);
+  }
+}
+
+Outputs RunProducts(const KernelTable& table, const Case& c, int threads) {
+  Outputs outputs;
+  const auto [n, k, r, cols, m, density, activation] = c.s;
+  const PackedLayer layer(table, c.matrix(), c.bias_or_null(), activation, threads);
+  layer.Forward(c.x.data(), m, outputs.Make("forward", m * n).data());
+  // The design that Forward did not choose must be right as well.
+  layer.ForwardRows(c.x.data(), m, outputs.Make("rows forward", m * n).data());
+  const Floats x = Panels(table, c.x, m, k), dy = Panels(table, c.dy, m, n);
+  Floats packed(n * PadBatch(m)), y(n * PadBatch(m)), dx(k * PadBatch(m));
+  for (int64_t panel = 0; panel < PanelCount(m); ++panel) {
+    for (int64_t part = 0; part < 3; ++part) {
+      layer.ForwardPanel(x.data() + panel * kPanel * k, packed.data() + panel * kPanel * n,
+                         PanelWidth(m, panel), part, 3);
+    }
+  }
+  const Pattern pattern(table, n, k, r, cols, c.crow.data(), c.col.data(), threads);
+  pattern.Forward(c.values.data(), c.bias_or_null(), activation, x.data(), m, y.data());
+  pattern.InputGradient(c.values.data(), dy.data(), m, dx.data());
+  outputs.all.emplace_back("panel forward", Rows(table, packed, m, n));
+  outputs.all.emplace_back("training forward", Rows(table, y, m, n));
+  outputs.all.emplace_back("input gradient", Rows(table, dx, m, k));
+  Floats dvalues(pattern.value_count()), dbias(n), alone(pattern.value_count());
+  pattern.WeightGradient(dy.data(), x.data(), m, dvalues.data(), dbias.data());
+  pattern.WeightGradient(dy.data(), x.data(), m, alone.data(), nullptr);
+  if (!alone.SameBits(dvalues)) Fail("weight gradient without bias: " + c.name);
+  outputs.all.emplace_back("weight gradient", dvalues);
+  outputs.all.emplace_back("bias gradient", dbias);
+  return outputs;
+}
+
+void CheckProducts(const Outputs& outputs, const Case& c, const std::string& isa) {
+  const Expected* const wanted[] = {&c.y, &c.y, &c.y, &c.y, &c.dx, &c.dvalues, &c.dbias};
+  for (std::size_t i = 0; i < outputs.all.size(); ++i) {
+    ExpectClose(outputs.all[i].second, *wanted[i], isa + " " + outputs.all[i].first + " " + c.name);
+  }
+}
+
+// A NaN or an infinity of one sample reaches its own outputs and no other's.
+void CheckStray(const KernelTable& table, const std::string& isa) {
+  for (int64_t m : {1, 2, 4, 16, 40}) {
+    for (int64_t block : {3, 4, 5, 16, 32}) {
+      Case c(7, {37, 41, block, block, m, 1, Activation::kNone});
+      c.x[0] = std::numeric_limits<float>::quiet_NaN();
+      c.x[40] = std::numeric_limits<float>::infinity();
+      const Outputs outputs = RunProducts(table, c, 1);
+      for (std::size_t i = 0; i < 4; ++i) {
+        for (int64_t at = 0; at < m * 37; ++at) {
+          if (std::isfinite(outputs.all[i].second[at]) != (at >= 37)) Fail(isa + " stray NaN, " + c.name);
+        }
+      }
+    }
+  }
+}
+
+constexpr int kCounts[] = {0, 1, 3, 4, 7, 8, 9, 15, 16, 17, 33, 100, 1000};
+
+void RunActivations(const KernelTable& table, const std::string& isa, Outputs& outputs) {
+  Random random(11);
+  for (Activation activation : kActivations) {
+    for (int count : kCounts) {
+      for (double scale : {1.0, 10.0, 200.0}) {
+        const std::string what = " activation " + std::to_string(static_cast<int>(activation));
+        Floats z = random.Uniform(count, scale);
+        if (count > 3) z[3] = -0.0f;
+        Floats& y = outputs.Make(what, count);
+        table.activate(activation, z.data(), y.data(), count);
+        Expected wanted, gradient;
+        const Floats dy = random.Uniform(count);
+        for (int64_t i = 0; i < count; ++i) {
+          wanted.push_back({Activate(activation, z[i]), 16 * kEps * (1 + std::fabs(z[i]))});
+        }
+        ExpectClose(y, wanted, isa + what);
+        const bool by_input = activation == Activation::kGelu || activation == Activation::kSilu;
+        const Floats saved = by_input ? z : y;
+        for (int64_t i = 0; i < count; ++i) {
+          gradient.push_back({dy[i] * ActivationGradient(activation, saved[i]),
+                              16 * kEps * (1 + std::min(std::fabs(saved[i]), 16.0f))});
+        }
+        outputs.all.emplace_back(what + " gradient", dy);
+        Floats& dz = outputs.all.back().second;
+        table.activation_gradient(activation, saved.data(), dz.data(), count);
+        ExpectClose(dz, gradient, isa + what + " gradient");
+      }
+    }
+  }
+}
+
+void RunOptimizers(const KernelTable& table, const std::string& isa, Outputs& outputs) {
+  Random random(12);
+  for (int count : kCounts) {
+    for (const auto& [l2, shrink] : {std::pair{0.0f, 1.0f}, std::pair{0.1f, 1.0f}, std::pair{0.0f, 0.999f}}) {
+      Floats w = random.Uniform(count), first = random.Uniform(count), second = random.Uniform(count);
+      const Floats g = random.Uniform(count);
+      for (float& v : second) v = 0.01f + v * v;
+      const float rate = 0.01f, beta1 = 0.9f, beta2 = 0.999f, epsilon = 1e-8f, scale = 18.2f;
+      Expected wanted_w, wanted_first, wanted_second;
+      for (int64_t i = 0; i < count; ++i) {
+        const double gi = double{g[i]} + double{l2} * w[i], size = std::fabs(g[i]) + std::fabs(l2 * w[i]);
+        const double m = double{beta1} * first[i] + (1 - double{beta1}) * gi;
+        const double m_size = std::fabs(beta1 * first[i]) + (1 - double{beta1}) * size;
+        const double v = double{beta2} * second[i] + (1 - double{beta2}) * gi * gi;
+        const double v_size = double{beta2} * second[i] + (1 - double{beta2}) * size * size;
+        const double divisor = std::sqrt(v) * scale + epsilon;
+        wanted_first.push_back({m, 8 * kEps * m_size});
+        wanted_second.push_back({v, 8 * kEps * v_size});
+        wanted_w.push_back({double{shrink} * w[i] - rate * m / divisor,
+                            16 * kEps * (std::fabs(w[i]) + rate * m_size / divisor)});
+      }
+      table.adam({w.data(), g.data(), first.data(), second.data(), count, rate, beta1, beta2, epsilon, scale,
+                  l2, shrink});
+      ExpectClose(w, wanted_w, isa + " adam weight");
+      ExpectClose(first, wanted_first, isa + " adam first moment");
+      ExpectClose(second, wanted_second, isa + " adam second moment");
+      for (const Floats* state : {&w, &first, &second}) outputs.all.emplace_back("adam", *state);
+    }
+    Floats w = random.Uniform(count), velocity = random.Uniform(count);
+    const Floats g = random.Uniform(count);
+    Expected wanted_w, wanted_velocity;
+    for (int64_t i = 0; i < count; ++i) {
+      const double v = 0.9f * double{velocity[i]} + g[i] + 0.01f * double{w[i]};
+      wanted_velocity.push_back({v, 8 * kEps * 3});
+      wanted_w.push_back({w[i] - 0.1f * v, 8 * kEps * 3});
+    }
+    table.sgd({w.data(), g.data(), velocity.data(), count, 0.1f, 0.9f, 0.01f});
+    ExpectClose(w, wanted_w, isa + " sgd weight");
+    ExpectClose(velocity, wanted_velocity, isa + " sgd velocity");
+    for (const Floats* state : {&w, &velocity}) outputs.all.emplace_back("sgd", *state);
+  }
+}
+
+double Score(Criterion criterion, const std::vector<double>& values) {
+  double sum = 0, squares = 0, most = 0;
+  for (double v : values) {
+    sum += std::fabs(v);
+    squares += v * v;
+    most = std::max(most, std::fabs(v));
+  }
+  switch (criterion) {
+    case Criterion::kMeanAbs:
+      return sum / static_cast<double>(values.size());
+    case Criterion::kL1:
+      return sum;
+    case Criterion::kL2:
+      return std::sqrt(squares);
+    default:
+      return most;
+  }
+}
+
+void RunBlockScores(const KernelTable& table, const std::string& isa, Outputs& outputs) {
+  Random random(13);
+  for (int round = 0; round < 60; ++round) {
+    const int64_t rows = 1 + random.Below(60), cols = 1 + random.Below(90);
+    const int64_t r = 1 + random.Below(20), c = 1 + random.Below(20);
+    const int64_t grid_rows = (rows + r - 1) / r, grid_cols = (cols + c - 1) / c;
+    const Floats weight = random.Uniform(rows * cols);
+    for (Criterion criterion : {Criterion::kMeanAbs, Criterion::kL1, Criterion::kL2, Criterion::kMaxAbs}) {
+      Floats& scores = outputs.Make("block scores", grid_rows * grid_cols);
+      Floats scratch(cols);
+      for (int64_t row = 0; row < grid_rows; ++row) {
+        table.block_scores(
+            {weight.data(), rows, cols, r, c, criterion, scores.data(), scratch.data(), row, row + 1});
+      }
+      Expected wanted;
+      for (int64_t block = 0; block < grid_rows * grid_cols; ++block) {
+        std::vector<double> values;
+        const int64_t top = block / grid_cols * r, left = block % grid_cols * c;
+        for (int64_t i = top; i < std::min(top + r, rows); ++i) {
+          for (int64_t j = left; j < std::min(left + c, cols); ++j) values.push_back(weight[i * cols + j]);
+        }
+        const double score = Score(criterion, values);
+        wanted.push_back({score, score * static_cast<double>(values.size() + 4) * kEps});
+      }
+      ExpectClose(scores, wanted, isa + " block scores");
+    }
+  }
+}
+
+std::vector<Shape> Shapes(int random_cases) {
+  std::vector<Shape> shapes = {
+      {5, 7, 2, 3, 3, 0, Activation::kRelu},  // nothing kept: bias alone
+      {0, 7, 2, 3, 3, 1, Activation::kNone},          {5, 0, 2, 3, 3, 1, Activation::kNone},
+      {5, 7, 2, 3, 0, 1, Activation::kNone},          {1, 1, 1, 1, 1, 1, Activation::kNone},
+      {3, 3, 64, 64, 20, 1, Activation::kGelu},  // a block larger than the matrix
+      {64, 64, 16, 16, 64, 1, Activation::kNone},     {100, 100, 128, 1, 33, 0.5, Activation::kSilu},
+      {100, 100, 1, 128, 33, 0.5, Activation::kTanh}, {160, 200, 16, 16, 192, 0.3, Activation::kNone},
+      {96, 96, 16, 1, 17, 0.2, Activation::kSigmoid},
+  };
+  Random random(1);
+  const int sides[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 20, 31, 32, 33, 64, 70};
+  const int batches[] = {1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 31, 33, 48, 64, 65, 100, 130};
+  const double densities[] = {0.05, 0.2, 0.5, 1};
+  for (int i = 0; i < random_cases; ++i) {
+    const int64_t r = random.Pick(sides), c = random.Unit() < 0.5 ? r : random.Pick(sides);
+    const int64_t n = 1 + random.Below(100), k = 1 + random.Below(120), m = random.Pick(batches);
+    shapes.push_back({n, k, r, c, m, densities[random.Below(4)], kActivations[random.Below(6)]});
+  }
+  return shapes;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  guarded = argc < 3;
+  std::vector<Isa> isas;
+  for (const char* name : {"scalar", "portable", "avx2", "avx512", "neon"}) {
+    Isa isa;
+    if (IsaFromName(name, &isa) && IsaAvailable(isa)) isas.push_back(isa);
+  }
+  // The scalar reference comes first; portable C++ has no fused multiply-add, so it promises no bits.
+  const auto promises_bits = [](Isa isa) { return isa != Isa::kPortable; };
+
+  const std::vector<Shape> shapes = Shapes(argc > 1 ? std::atoi(argv[1]) : 400);
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    const Case c(static_cast<unsigned>(i), shapes[i]);
+    const Outputs scalar = RunProducts(TableFor(Isa::kScalar), c, 1);
+    for (Isa isa : isas) {
+      const Outputs outputs = RunProducts(TableFor(isa), c, 1);
+      CheckProducts(outputs, c, IsaName(isa));
+      if (promises_bits(isa)) ExpectSameBits(scalar, outputs, IsaName(isa) + (" " + c.name));
+    }
+  }
+
+  Outputs scalar;
+  for (Isa isa : isas) {
+    const KernelTable& table = TableFor(isa);
+    if (table.isa != isa) Fail(std::string("no table for ") + IsaName(isa));
+    Outputs outputs;
+    RunActivations(table, IsaName(isa), outputs);
+    RunOptimizers(table, IsaName(isa), outputs);
+    RunBlockScores(table, IsaName(isa), outputs);
+    CheckStray(table, IsaName(isa));
+    if (isa == Isa::kScalar)
+      scalar = std::move(outputs);
+    else if (promises_bits(isa))
+      ExpectSameBits(scalar, outputs, IsaName(isa));
+  }
+
+  // Large enough that the pool splits them.
+  for (int64_t m : {4, 33, 130}) {
+    for (int64_t block : {4, 16}) {
+      const Case c(20, {256, 160, block, block, m, m == 4 ? 1.0 : 0.5, Activation::kRelu});
+      for (Isa isa : isas) {
+        const Outputs outputs = RunProducts(TableFor(isa), c, 2);
+        CheckProducts(outputs, c, IsaName(isa));
+        ExpectSameBits(RunProducts(TableFor(isa), c, 1), outputs,
+                       IsaName(isa) + (" on two threads, " + c.name));
+      }
+    }
+  }
+
+  std::printf("chosen: %s\ntested:", IsaName(BestIsa()));
+  for (Isa isa : isas) std::printf(" %s", IsaName(isa));
+  std::printf("\n");
+}
