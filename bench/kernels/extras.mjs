@@ -1,0 +1,162 @@
+/** What the grid does not hold: gradients, block scores, the narrower instruction set, and what a call costs. */
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { BlockGrid, BlockMask, BsrLinear, BsrMatrix } from '../../dist/index.js';
+import { CRITERIA, padBatch } from '../../dist/kernels/kernels.js';
+import { loadAddon, nativeKernels } from '../../dist/kernels/native.js';
+import { chainCandidates, chainTime, operands, peakCandidate, variant } from './group.mjs';
+import { check, denseProduct, interleave, randomMask, randoms } from './measure.mjs';
+import { timed } from './peers.mjs';
+
+const SIDE = 768;
+const M = 128;
+
+const medians = async (candidates) => (await interleave(candidates, 1)).map((one) => one.median);
+const peakOf = (machine, isa, microseconds) => machine.fmaFlops(isa) / microseconds / 1e3;
+
+/** Shares of the peak of the two gradients: 16x16, 768x768 at 90 %, M = 128. */
+async function gradients({ machine, isa }) {
+  const kernels = nativeKernels(loadAddon(), isa, 1);
+  const grid = new BlockGrid([SIDE, SIDE], [16, 16]);
+  const mask = new BlockMask(grid, randomMask(grid.blockCount, Math.round(grid.blockCount / 10)));
+  const matrix = BsrMatrix.fromDense(randoms(SIDE * SIDE, 0.2), grid, mask);
+  const pattern = kernels.pattern(matrix);
+  const aligned = (from) => {
+    const to = kernels.allocate(from.length);
+    to.set(from);
+    return to;
+  };
+  const values = aligned(matrix.values);
+  const [dy, x] = [randoms(M * SIDE), randoms(M * SIDE)];
+  const panels = [dy, x].map((rows) => {
+    const to = kernels.allocate(SIDE * padBatch(M));
+    kernels.toPanels(rows, null, M, SIDE, to);
+    return to;
+  });
+  const dx = kernels.allocate(SIDE * padBatch(M));
+  const gradient = kernels.allocate(values.length);
+  const input = () => pattern.inputGradient(values, panels[0], M, dx);
+  const weight = () => pattern.weightGradient(panels[0], panels[1], M, gradient, null);
+  input();
+  weight();
+  const turned = (rows, from) => {
+    const to = new Float32Array(rows.length);
+    for (let s = 0; s < rows.length / from; s++)
+      for (let i = 0; i < from; i++) to[i * (rows.length / from) + s] = rows[s * from + i];
+    return to;
+  };
+  const out = new Float32Array(M * SIDE);
+  kernels.fromPanels(dx, M, SIDE, out);
+  check('input gradient', out, denseProduct(turned(matrix.toDense(), SIDE), SIDE, SIDE, dy, M), M * SIDE);
+  // dW = dy^T . x, of which the kept blocks are compared.
+  const whole = denseProduct(turned(x, SIDE), SIDE, M, turned(dy, SIDE), SIDE);
+  const sampled = BsrMatrix.fromDense(whole, grid, mask);
+  check('weight gradient', gradient, sampled.values, gradient.length);
+  const [peak, ...times] = await medians([
+    peakCandidate(machine, isa, 1),
+    { time: timed(input) },
+    { time: timed(weight) },
+  ]);
+  return times.map((time) => (2 * values.length * M) / time / 1e3 / peakOf(machine, isa, peak));
+}
+
+/** The slowest of all criteria in GB/s read, on 4096x4096, and the memory's rate in the same run. */
+async function scores({ machine, isa }, side) {
+  const kernels = nativeKernels(loadAddon(), isa, 1);
+  const shape = [4096, 4096];
+  const weight = randoms(shape[0] * shape[1]);
+  const out = new Float32Array((shape[0] / side) * (shape[1] / side));
+  const bytes = 4 * weight.length;
+  const [read, ...times] = await medians([
+    { time: (calls) => machine.read(isa, 1, 8 * bytes, calls) },
+    ...CRITERIA.map((criterion) => ({
+      time: timed(() => kernels.scoreBlocks(weight, shape, [side, side], criterion, out)),
+    })),
+  ]);
+  return { rate: bytes / Math.max(...times) / 1e3, dram: (8 * bytes) / read / 1e3 };
+}
+
+/** The lowest share of the AVX2 peak: 16x16, M = 128, network, 70 to 90 %. */
+async function avx2({ machine }) {
+  const kernels = nativeKernels(loadAddon(), 'avx2', 1);
+  const shared = operands(`${SIDE}x${SIDE}`, [M]);
+  const shares = [];
+  for (const sparsity of [70, 80, 90]) {
+    const one = variant(kernels, [SIDE, SIDE], [16, 16], sparsity, 1, shared);
+    const [peak, ...chain] = await medians([
+      peakCandidate(machine, 'avx2', 1),
+      ...chainCandidates('avx2', one, shared.x, M),
+    ]);
+    const work = 2 * one.matrix.density * SIDE * SIDE * M;
+    shares.push(work / chainTime(chain) / 1e3 / peakOf(machine, 'avx2', peak));
+  }
+  return Math.min(...shares);
+}
+
+/** Microseconds of forward on a layer of 16x16 at M = 1: all but some ten nanoseconds of it is the call. */
+async function callCost() {
+  const grid = new BlockGrid([16, 16], [16, 16]);
+  const layer = new BsrLinear(BsrMatrix.fromDense(randoms(256), grid), { threads: 1 });
+  const [x, out] = [randoms(16), new Float32Array(16)];
+  const [time] = await medians([{ time: timed(() => layer.forward(x, out)) }]);
+  return time;
+}
+
+/** Milliseconds of event-loop delay beyond its timer: the longest of a second, idle and under dense products. */
+async function eventLoopDelay() {
+  const grid = new BlockGrid([4096, 4096], [32, 32]);
+  const layer = new BsrLinear(BsrMatrix.fromDense(randoms(4096 * 4096), grid, BlockMask.full(grid)));
+  const x = randoms(32 * 4096);
+  const watch = async (work) => {
+    const delay = monitorEventLoopDelay({ resolution: 1 });
+    let busy = true;
+    const products = [1, 2].map(async () => {
+      while (work && busy) await layer.forwardAsync(x);
+    });
+    await sleep(100);
+    delay.enable();
+    await sleep(1000);
+    delay.disable();
+    busy = false;
+    await Promise.all(products);
+    return { longest: delay.max / 1e6, percentile99: delay.percentile(99) / 1e6 };
+  };
+  return { idle: await watch(false), busy: await watch(true) };
+}
+
+/** Like the goals of the grid: { name, unit, target, worst }, and `atMost` where less is better. */
+export async function measureExtras(machine, isa) {
+  const context = { machine, isa };
+  const call = await callCost();
+  const delay = await eventLoopDelay();
+  const results = [
+    { name: 'a call, 16x16, M = 1, with its kernel', unit: 'µs', target: 0.5, worst: call, atMost: true },
+    {
+      name: `event loop delay, 4096x4096 async, 99 % (idle ${delay.idle.percentile99.toFixed(1)} ms)`,
+      unit: 'ms',
+      target: null,
+      worst: delay.busy.percentile99,
+    },
+  ];
+  if (machine === undefined) return results;
+  const [input, weight] = await gradients(context);
+  results.push({ name: 'input gradient, 16x16, 90 %, M = 128', unit: 'peak', target: 0.75, worst: input });
+  results.push({ name: 'weight gradient, the same', unit: 'peak', target: 0.7, worst: weight });
+  for (const side of [4, 16]) {
+    const { rate, dram } = await scores(context, side);
+    results.push({
+      name: `block scores, ${side}x${side}, slowest criterion: ${rate.toFixed(1)} of ${dram.toFixed(1)} GB/s`,
+      unit: 'DRAM',
+      target: 0.8,
+      worst: rate / dram,
+    });
+  }
+  if (machine.isas.includes('avx2'))
+    results.push({
+      name: 'AVX2, 16x16, M = 128, network',
+      unit: 'AVX2 peak',
+      target: 0.88,
+      worst: await avx2(context),
+    });
+  return results;
+}

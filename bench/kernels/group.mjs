@@ -1,0 +1,196 @@
+/** One group of the grid: a shape in blocks of one shape, at every sparsity, against its peers. */
+import { BlockGrid, BlockMask, BsrLinear, BsrMatrix, CsrMatrix } from '../../dist/index.js';
+import { pair } from './grid.mjs';
+import { check, denseProduct, interleave, randomMask, randoms } from './measure.mjs';
+import { timed } from './peers.mjs';
+
+/** What our own dense runs in. */
+const DENSE_BLOCK = [32, 32];
+/** Layers of the long chain beyond those of the short one; even, so that both end in the same shape. */
+const CHAIN = 8;
+
+/** Weights of variance 1 / (inputs left): a product keeps the size of its input, however long the chain. */
+function randomMatrix([n, k], block, sparsity) {
+  const grid = new BlockGrid([n, k], block);
+  const kept = Math.max(1, Math.round((1 - sparsity / 100) * grid.blockCount));
+  const mask = new BlockMask(grid, randomMask(grid.blockCount, kept));
+  return BsrMatrix.fromDense(randoms(n * k, Math.sqrt((3 * grid.blockCount) / (k * kept))), grid, mask);
+}
+
+const dense = (weight, shape) => {
+  const grid = new BlockGrid(shape, DENSE_BLOCK);
+  return BsrMatrix.fromDense(weight, grid, BlockMask.full(grid));
+};
+
+/** The unpruned weight of a shape, its inputs and its result: every group of the shape uses them. */
+export function operands(shape, batches) {
+  const [n, k] = pair(shape);
+  const most = Math.max(...batches);
+  const x = randoms(most * k);
+  const weight = randoms(n * k, Math.sqrt(3 / k));
+  return { n, k, x, weight, expected: denseProduct(weight, n, k, x, most), most };
+}
+
+/**
+ * A layer within a network: nine layers less one, by eight. Both chains take and give row-major activations, so
+ * what is left is the layer alone, its input and output in panels. A layer that is not square takes turns with
+ * one of the transposed shape and equal density; the time is the mean of the two.
+ */
+function chainOf(kernels, matrix, back, threads) {
+  const packed = [matrix, back].map((one) => kernels.packLayer(one, null, 'none', threads));
+  const layers = Array.from({ length: CHAIN + 1 }, (_, i) => packed[i % 2]);
+  return { short: kernels.packChain(layers.slice(0, 1)), long: kernels.packChain(layers) };
+}
+
+/** The first and the last row through the long chain. */
+function checkChain(what, { long }, weights, x, m, outputs) {
+  const [{ n, k }] = weights;
+  const out = new Float32Array(m * outputs);
+  long.forward(x.subarray(0, m * k), m, out);
+  for (const row of new Set([0, m - 1])) {
+    let rows = x.slice(row * k, (row + 1) * k);
+    for (let i = 0; i <= CHAIN; i++) {
+      const layer = weights[i % 2];
+      rows = denseProduct(layer.weight, layer.n, layer.k, rows, 1);
+    }
+    check(`${what}, row ${row} of nine layers`, out.subarray(row * n, (row + 1) * n), rows, n);
+  }
+}
+
+/** The layers of one sparsity, and what their products must be. */
+export function variant(kernels, shape, block, sparsity, threads, { x, most }) {
+  const [n, k] = shape;
+  const matrix = randomMatrix([n, k], block, sparsity);
+  const back = n === k ? matrix : randomMatrix([k, n], block, sparsity);
+  const weight = matrix.toDense();
+  return {
+    sparsity,
+    matrix,
+    weights: [
+      { weight, n, k },
+      { weight: back.toDense(), n: k, k: n },
+    ],
+    layer: new BsrLinear(matrix, { threads }),
+    csr: new BsrLinear(CsrMatrix.fromBsr(matrix).toBsr([1, 1]), { threads }),
+    chain: chainOf(kernels, matrix, back, threads),
+    expected: denseProduct(weight, n, k, x, most),
+  };
+}
+
+/** Candidates of a layer in a network, checked; the difference of their times is CHAIN layers. */
+export function chainCandidates(what, { chain, weights, expected }, x, m) {
+  const [{ n, k }] = weights;
+  const input = x.slice(0, m * k);
+  const out = new Float32Array(m * n);
+  chain.short.forward(input, m, out);
+  check(`${what}, short chain`, out, expected, m * n);
+  checkChain(what, chain, weights, x, m, n);
+  return [chain.short, chain.long].map((one) => ({ time: timed(() => one.forward(input, m, out)) }));
+}
+
+export const chainTime = ([short, long]) => (long - short) / CHAIN;
+
+function layerCandidate(what, layer, x, m, expected) {
+  const { inFeatures: k, outFeatures: n } = layer;
+  const input = x.slice(0, m * k);
+  const out = new Float32Array(m * n);
+  layer.forward(input, out);
+  check(what, out, expected, m * n);
+  return { time: timed(() => layer.forward(input, out)) };
+}
+
+/** The rate of multiply-adds that needs no memory, as a candidate. */
+export function peakCandidate(machine, isa, threads) {
+  return { time: (calls) => machine.fma(isa, threads, calls) };
+}
+
+/** A peer on one product: checked, then a candidate. */
+async function peerCandidate(what, peer, problem, expected) {
+  const product = await peer.make(problem);
+  await product.time(1);
+  check(`${what}, ${peer.name}`, product.result(), expected, problem.m * problem.n);
+  return { time: product.time, settle: peer.settle, kernel: product.kernel, close: product.close };
+}
+
+/**
+ * The rows of one group: for each batch and sparsity { shape, block, threads, batch, sparsity, density, work,
+ * denseWork, peak, spread, kernel, packedBytes, bsrBytes, kernels, ours, network, dense, sparse }. Work is floating-point operations on the blocks that are left; peak is
+ * in GFLOP/s and spread how much it varied, both null when they cannot be measured; times are microseconds.
+ */
+export async function* measureGroup(group, shared, { kernels, machine, isa, peers }) {
+  const { threads, batches, sparsities } = group;
+  const shape = pair(group.shape);
+  const [n, k] = shape;
+  const block = pair(group.block);
+  const variants = sparsities.map((s) => variant(kernels, shape, block, s, threads, shared));
+  const ownDense = new BsrLinear(dense(shared.weight, shape), { threads });
+  for (const m of batches) {
+    const where = `${group.shape} in ${group.block}, M = ${m}, ${threads} threads`;
+    const x = shared.x.slice(0, m * k);
+    const candidates = new Map();
+    if (machine) candidates.set('peak', peakCandidate(machine, isa, threads));
+    candidates.set(
+      'our dense',
+      layerCandidate(`${where}, our dense`, ownDense, shared.x, m, shared.expected),
+    );
+    for (const peer of peers.dense) {
+      const problem = { n, k, m, threads, x, weight: shared.weight };
+      candidates.set(peer.name, await peerCandidate(where, peer, problem, shared.expected));
+    }
+    for (const one of variants) {
+      const { sparsity, matrix, layer, csr, expected } = one;
+      const what = `${where}, ${sparsity} %`;
+      candidates.set(`${sparsity} ours`, layerCandidate(what, layer, shared.x, m, expected));
+      candidates.set(`${sparsity} csr`, layerCandidate(`${what}, csr`, csr, shared.x, m, expected));
+      const [short, long] = chainCandidates(what, one, shared.x, m);
+      candidates.set(`${sparsity} short`, short);
+      candidates.set(`${sparsity} long`, long);
+      if (peers.blocks) {
+        const { crowIndices: crow, colIndices: col, values } = matrix;
+        const problem = { n, k, m, threads, x, r: block[0], c: block[1], crow, col, values };
+        candidates.set(
+          `${sparsity} ${peers.blocks.name}`,
+          await peerCandidate(what, peers.blocks, problem, expected),
+        );
+      }
+    }
+    const names = [...candidates.keys()];
+    const measured = await interleave([...candidates.values()], threads);
+    const times = new Map(names.map((name, i) => [name, measured[i].median]));
+    const kernelNames = {};
+    for (const [name, { close, kernel }] of candidates) {
+      await close?.();
+      if (kernel && peers.dense.some((peer) => peer.name === name)) kernelNames[name] = kernel;
+    }
+    const denseTimes = Object.fromEntries(
+      ['our dense', ...peers.dense.map(({ name }) => name)].map((name) => [name, times.get(name)]),
+    );
+    for (const { sparsity, matrix, layer } of variants) {
+      const time = (name) => times.get(`${sparsity} ${name}`);
+      const { kernel, packedBytes } = layer.explain(m);
+      yield {
+        shape: group.shape,
+        block: group.block,
+        threads,
+        batch: m,
+        sparsity,
+        density: matrix.density,
+        work: 2 * matrix.density * n * k * m,
+        denseWork: 2 * n * k * m,
+        peak: machine ? (machine.fmaFlops(isa) * threads) / times.get('peak') / 1e3 : null,
+        spread: machine ? measured[names.indexOf('peak')].spread : null,
+        kernel,
+        packedBytes,
+        bsrBytes: 4 * (matrix.values.length + matrix.colIndices.length + matrix.crowIndices.length),
+        kernels: kernelNames,
+        ours: time('ours'),
+        network: chainTime([time('short'), time('long')]),
+        dense: denseTimes,
+        sparse: {
+          ...(peers.blocks && { [peers.blocks.name]: time(peers.blocks.name) }),
+          csr: time('csr'),
+        },
+      };
+    }
+  }
+}

@@ -1,0 +1,55 @@
+/**
+ * One layer, block-sparse, against dense libraries and sparse ones, in one interleaved run.
+ *
+ *     npm run bench                                              a quick part of the grid, under five minutes
+ *     npm run bench -- --all                                     the whole grid, hours
+ *     npm run bench -- --block 16x16 --batch 128 --sparsity 90   any cells; also --shape, --threads; with commas
+ *     npm run bench -- --goals                                   what the kernels are meant to reach, and do
+ *     npm run bench -- --out FOLDER                              also results.json and plots (SVG)
+ *
+ * `ours` is BsrLinear.forward: row-major in and out, the call from JavaScript included. `network` is one layer
+ * within a network, its activations left as they are between layers. Peers are timed without JavaScript (but for
+ * onnxruntime-node, which has no other way), on operands of their own, packed beforehand where the library can.
+ * Times are medians; every result is checked first. Peers that are not installed are left out:
+ *
+ *     npm install --prefix bench                                                    onnxruntime-node
+ *     apt-get install libopenblas-dev libdnnl-dev libxsmm-dev libblis-dev           OpenBLAS, oneDNN, LIBXSMM, BLIS
+ *     npm run bench:peers                                                           builds their modules
+ */
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { FILTERS, select } from './grid.mjs';
+import { cleanEnvironment, nativeModule, traps } from './peers.mjs';
+
+let flags;
+try {
+  flags = parseArgs({
+    options: {
+      all: { type: 'boolean', default: false },
+      goals: { type: 'boolean', default: false },
+      out: { type: 'string' },
+      ...Object.fromEntries(FILTERS.map((name) => [name, { type: 'string' }])),
+    },
+  }).values;
+  flags.selection = select(flags, flags.all);
+} catch (error) {
+  console.error(error.message);
+  process.exit(2);
+}
+
+// Libraries read the environment when they load, so those that load them start with a clean one.
+if (process.env.BLOCKSPARSE_BENCH === undefined) {
+  const isas = nativeModule('machine')?.isas ?? [];
+  const unset = traps(process.env);
+  if (unset.length > 0) console.log(`unset for this run: ${unset.join(', ')}`);
+  const env = { ...cleanEnvironment(process.env, isas.includes('avx512')), BLOCKSPARSE_BENCH: '1' };
+  const child = spawnSync(process.execPath, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], {
+    env,
+    stdio: 'inherit',
+  });
+  process.exit(child.status ?? 1);
+}
+
+const { run } = await import('./run.mjs');
+await run(flags);

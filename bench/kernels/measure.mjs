@@ -1,0 +1,107 @@
+/** Interleaved timing, random operands, and the plain product that every result is checked against. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { median } from '../../dist/report/timing.js';
+
+const SAMPLE_MILLISECONDS = 3;
+const ROUNDS = 11;
+const FEWEST_ROUNDS = 5;
+const LONG_ROUND_MILLISECONDS = 500;
+
+/** How many calls make a sample. The best of three counts: one may meet threads that sleep, or other work. */
+async function callsOfSample({ time }) {
+  await time(1);
+  for (let count = 1; ; count *= 4) {
+    let best = await time(count);
+    for (let i = 0; i < 2 && best < 2 * SAMPLE_MILLISECONDS; i++) best = Math.min(best, await time(count));
+    if (best >= SAMPLE_MILLISECONDS / 4) return Math.max(1, Math.round((count * SAMPLE_MILLISECONDS) / best));
+  }
+}
+
+/**
+ * Median microseconds of one call of each candidate, `{ time(calls), settle? }`: time gives milliseconds, or a
+ * promise of them; settle is how many milliseconds its threads need to fall asleep. They take turns, so that a
+ * change of clock speed meets all alike, and each warms its own data before a sample. `spread` of each is how far
+ * its samples lie apart, the middle half of them, as a share of the median: what else runs on the machine shows.
+ */
+export async function interleave(candidates, threads) {
+  const settle = async ({ settle = 1 }) => {
+    if (threads > 1) await sleep(settle);
+  };
+  const calls = [];
+  for (const candidate of candidates) {
+    calls.push(await callsOfSample(candidate));
+    await settle(candidate);
+  }
+  const samples = candidates.map(() => []);
+  let rounds = ROUNDS;
+  for (let round = 0; round < rounds; round++) {
+    const start = performance.now();
+    for (const [i, candidate] of candidates.entries()) {
+      if (calls[i] > 1) await candidate.time(1);
+      samples[i].push(((await candidate.time(calls[i])) * 1000) / calls[i]);
+      await settle(candidate);
+    }
+    if (performance.now() - start > LONG_ROUND_MILLISECONDS) rounds = FEWEST_ROUNDS;
+  }
+  return samples.map((times) => {
+    const sorted = times.toSorted((a, b) => a - b);
+    const quarter = Math.floor(sorted.length / 4);
+    const middle = median(times);
+    return { median: middle, spread: (sorted.at(-1 - quarter) - sorted[quarter]) / middle };
+  });
+}
+
+let state = 1;
+export function random() {
+  state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+  return state / 4294967296;
+}
+
+/** Even over [-scale, scale). */
+export function randoms(length, scale = 1) {
+  const values = new Float32Array(length);
+  for (let i = 0; i < length; i++) values[i] = (2 * random() - 1) * scale;
+  return values;
+}
+
+/** A mask's bytes with exactly `kept` ones, at random places. */
+export function randomMask(count, kept) {
+  const order = Uint32Array.from({ length: count }, (_, i) => i);
+  const mask = new Uint8Array(count);
+  for (let i = 0; i < kept; i++) {
+    const j = i + Math.floor(random() * (count - i));
+    [order[i], order[j]] = [order[j], order[i]];
+    mask[order[i]] = 1;
+  }
+  return mask;
+}
+
+/** Row-major x[m, k] . weight[n, k]^T, summed in double precision. Zeros are left out, or it would take hours. */
+export function denseProduct(weight, n, k, x, m) {
+  const columns = new Float32Array(k * m);
+  for (let s = 0; s < m; s++) for (let i = 0; i < k; i++) columns[i * m + s] = x[s * k + i];
+  const y = new Float32Array(m * n);
+  const sums = new Float64Array(m);
+  for (let o = 0; o < n; o++) {
+    sums.fill(0);
+    for (let i = 0; i < k; i++) {
+      const w = weight[o * k + i];
+      if (w === 0) continue;
+      const column = i * m;
+      for (let s = 0; s < m; s++) sums[s] += w * columns[column + s];
+    }
+    for (let s = 0; s < m; s++) y[s * n + o] = sums[s];
+  }
+  return y;
+}
+
+/** Operands are scaled so that results are about 1; sums of thousands in f32, in any order, stay well below. */
+const TOLERANCE = 2e-4;
+
+/** Throws when `actual` is not the beginning of `expected`. */
+export function check(what, actual, expected, length) {
+  if (actual.length !== length) throw new Error(`${what} gives ${actual.length} numbers, not ${length}`);
+  for (let i = 0; i < length; i++)
+    if (!(Math.abs(actual[i] - expected[i]) < TOLERANCE * Math.max(1, Math.abs(expected[i]))))
+      throw new Error(`${what} gives ${actual[i]} at ${i}, not ${expected[i]}`);
+}

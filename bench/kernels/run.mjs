@@ -1,0 +1,123 @@
+/** The benchmark within its clean process: loads what there is, measures what was asked for, writes it down. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { runtime } from '../../dist/index.js';
+import { kernels } from '../../dist/kernels/choose.js';
+import { significant } from '../../dist/report/numbers.js';
+import { measureExtras } from './extras.mjs';
+import { goalGroups, judge } from './goals.mjs';
+import { groups } from './grid.mjs';
+import { measureGroup, operands } from './group.mjs';
+import { loadPeers } from './peers.mjs';
+import { writePlots } from './plots.mjs';
+import {
+  breakEvenTables,
+  cellName,
+  derive,
+  goalTable,
+  groupBy,
+  groupTable,
+  groupTitle,
+  slowerThanDense,
+} from './summary.mjs';
+
+/** Half of this kind of machine's L2 and L3, so that all of it stays there, and far more than any cache. */
+const LEVELS = { L2: 512 * 1024, L3: 8 * 1024 * 1024, DRAM: 512 * 1024 * 1024 };
+const READ_BYTES = 2e9;
+
+/** GB/s read from each level by so many threads. */
+function bandwidth(machine, isa, threads) {
+  return Object.fromEntries(
+    Object.entries(LEVELS).map(([level, bytes]) => {
+      const calls = Math.ceil(READ_BYTES / bytes);
+      return [level, (bytes * calls * threads) / machine.read(isa, threads, bytes, calls) / 1e6];
+    }),
+  );
+}
+
+/** What this run is made of: printed, and kept with the results. */
+function describe({ machine, dense, blocks, missing }, threads) {
+  const { backend, isa } = runtime();
+  const peers = [...dense, ...(blocks ? [blocks] : [])];
+  const about = {
+    date: new Date().toISOString().slice(0, 10),
+    cpu: cpus()[0].model,
+    cores: cpus().length,
+    node: process.version,
+    kernels: `${backend} ${isa}`,
+    peers: Object.fromEntries(peers.map(({ name, version }) => [name, version])),
+    missing,
+    isa: machine?.isas[0],
+    bandwidth: machine && Object.fromEntries(threads.map((t) => [t, bandwidth(machine, machine.isas[0], t)])),
+  };
+  console.log(
+    `${about.cpu}, ${about.cores} cores, node ${about.node}, ours ${about.kernels}, ${about.date}; medians`,
+  );
+  for (const { name, version } of peers) console.log(`  ${name}: ${version}`);
+  if (missing.length > 0)
+    console.log(`  not installed, left out: ${missing.join(', ')} (bench/kernels/main.mjs says how)`);
+  for (const [t, levels] of Object.entries(about.bandwidth ?? {}))
+    console.log(
+      `  read by ${t === '1' ? 'one thread' : `${t} threads`}, GB/s: ${Object.entries(levels)
+        .map(([name, rate]) => `${name} ${significant(rate)}`)
+        .join(', ')}`,
+    );
+  return about;
+}
+
+/** Every row of the groups, each group printed as it is done. */
+async function measure(list, peers, isa) {
+  const rows = [];
+  const kernelsRun = new Set();
+  let shared;
+  for (const group of list) {
+    if (shared?.shape !== group.shape) {
+      const batches = list.filter(({ shape }) => shape === group.shape).flatMap((one) => one.batches);
+      shared = { shape: group.shape, ...operands(group.shape, batches) };
+    }
+    const context = { kernels: kernels(), machine: peers.machine, isa, peers };
+    const measured = [];
+    for await (const row of measureGroup(group, shared, context)) measured.push(derive(row));
+    for (const list of groupBy(measured, 'batch')) {
+      console.log(`\n${groupTitle(list)}\n${groupTable(list)}`);
+      for (const [peer, kernel] of Object.entries(list[0].kernels))
+        if (!kernelsRun.has(`${peer} ${kernel}`)) {
+          kernelsRun.add(`${peer} ${kernel}`);
+          console.log(`${peer} ran ${kernel}`);
+        }
+    }
+    rows.push(...measured);
+  }
+  return rows;
+}
+
+function printSlower(rows) {
+  const slower = slowerThanDense(rows);
+  console.log(`\nslower than our own dense by more than 5 %: ${slower.length} of ${rows.length} cells`);
+  for (const row of slower)
+    console.log(
+      `  ${cellName(row)}: ${significant(row.ours)} µs, dense ${significant(row.dense['our dense'])}`,
+    );
+}
+
+function write(out, results) {
+  mkdirSync(out, { recursive: true });
+  writeFileSync(join(out, 'results.json'), `${JSON.stringify(results, null, 1)}\n`);
+  console.log(`\n${join(out, 'results.json')} and ${writePlots(out, results.rows)} plots written`);
+}
+
+export async function run({ selection, goals, out }) {
+  const peers = await loadPeers();
+  const about = describe(peers, goals ? [1, 2] : selection.threads);
+  const rows = await measure(goals ? goalGroups() : groups(selection), peers, about.isa);
+  const results = { about, rows };
+  if (goals) {
+    results.goals = [...judge(rows), ...(await measureExtras(peers.machine, about.isa))];
+    console.log(`\n${goalTable(results.goals)}`);
+  } else {
+    for (const table of breakEvenTables(rows)) console.log(`\n${table}`);
+  }
+  printSlower(rows);
+  if (out !== undefined) write(out, results);
+}

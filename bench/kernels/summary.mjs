@@ -1,0 +1,160 @@
+/** What the measured rows say: rates, shares, speed-ups, break-even sparsities, and their tables. */
+import { factor, percent, significant } from '../../dist/report/numbers.js';
+import { textTable } from '../../dist/report/table.js';
+
+export const LAYOUTS = ['ours', 'network'];
+
+const byName = (object, f) => Object.fromEntries(Object.entries(object).map(([key, v]) => [key, f(v)]));
+
+/** Name and microseconds of the fastest product with the whole weight; our own dense counts too. */
+export function fastestDense({ dense }) {
+  return Object.entries(dense).reduce((best, one) => (one[1] < best[1] ? one : best));
+}
+
+/** The row with what follows from its times, for each layout: GFLOP/s, share of the peak, speed-ups. */
+export function derive(row) {
+  const [name, time] = fastestDense(row);
+  const peers = { ...row.dense, ...row.sparse };
+  const layout = (own) => ({
+    gflops: row.work / own / 1e3,
+    share: row.peak === null ? null : row.work / own / 1e3 / row.peak,
+    overFastestDense: time / own,
+    over: byName(peers, (other) => other / own),
+  });
+  return {
+    ...row,
+    fastestDense: name,
+    denseGflops: byName(row.dense, (t) => row.denseWork / t / 1e3),
+    derived: { ours: layout(row.ours), network: layout(row.network) },
+  };
+}
+
+/**
+ * The sparsity, in per cent, from which on the layer is faster than the fastest dense, between measured points
+ * along a straight line of time against sparsity. 0 when it always is, null when it never is. Rows of one
+ * shape, block, batch and number of threads.
+ */
+export function breakEven(rows, layout = 'ours') {
+  const points = rows
+    .map((row) => ({
+      sparsity: 100 * (1 - row.density),
+      over: row[layout] - fastestDense(row)[1],
+    }))
+    .sort((a, b) => a.sparsity - b.sparsity);
+  const last = points.findLastIndex(({ over }) => over > 0);
+  if (last === points.length - 1) return null;
+  if (last < 0) return 0;
+  const [slow, fast] = [points[last], points[last + 1]];
+  return slow.sparsity + ((fast.sparsity - slow.sparsity) * slow.over) / (slow.over - fast.over);
+}
+
+/** Rows by the values of `keys`, in order of appearance. */
+export function groupBy(rows, ...keys) {
+  const map = new Map();
+  for (const row of rows) {
+    const key = keys.map((name) => row[name]).join(' ');
+    if (!map.has(key)) map.set(key, []);
+    map.get(key).push(row);
+  }
+  return [...map.values()];
+}
+
+/** Cells that are slower than our own dense by more than a twentieth. */
+export const slowerThanDense = (rows) => rows.filter((row) => row.ours > 1.05 * row.dense['our dense']);
+
+export const cellName = ({ shape, block, threads, batch, sparsity }) =>
+  `${shape} ${block} M = ${batch}, ${sparsity} %, ${threads === 1 ? '1 thread' : `${threads} threads`}`;
+
+const right = (title) => ({ title, align: 'right' });
+const share = (value) => (value === null ? '-' : percent(value, 0));
+
+/** The table of one group at one batch. */
+export function groupTable(rows) {
+  const peers = [...Object.keys(rows[0].dense), ...Object.keys(rows[0].sparse)];
+  const columns = [
+    ...['sparsity', 'ours µs', 'GFLOP/s', 'peak', 'network µs', 'GFLOP/s', 'peak'],
+    ...['x dense', 'network x dense', ...peers.map((peer) => `x ${peer}`), 'packed kB'],
+  ];
+  return textTable({
+    columns: columns.map(right),
+    rows: rows.map(({ sparsity, ours, network, derived, packedBytes, kernel }) => [
+      `${sparsity} %`,
+      significant(ours),
+      significant(derived.ours.gflops),
+      share(derived.ours.share),
+      significant(network),
+      significant(derived.network.gflops),
+      share(derived.network.share),
+      factor(derived.ours.overFastestDense),
+      factor(derived.network.overFastestDense),
+      ...peers.map((peer) => factor(derived.ours.over[peer])),
+      `${significant(packedBytes / 1000)} ${kernel}`,
+    ]),
+  });
+}
+
+/** The line above it. */
+export function groupTitle([row]) {
+  const { shape, block, batch, threads, peak, spread, denseGflops, dense } = row;
+  const libraries = Object.keys(dense)
+    .map((name) => `${name} ${significant(dense[name])} µs (${significant(denseGflops[name])} GFLOP/s)`)
+    .join(', ');
+  const most =
+    peak === null
+      ? ''
+      : `; peak ${significant(peak)} GFLOP/s${spread > 0.1 ? `, but it varied by ${percent(spread, 0)}: the machine is not quiet` : ''}`;
+  return `${shape} in ${block}, M = ${batch}, ${threads === 1 ? '1 thread' : `${threads} threads`}${most}\ndense: ${libraries}`;
+}
+
+/** Break-even sparsity by block and batch, for each shape and number of threads. */
+export function breakEvenTables(rows) {
+  return groupBy(rows, 'shape', 'threads').map((all) => {
+    const batches = [...new Set(all.map((row) => row.batch))];
+    const cell = (list) => {
+      const sparsity = breakEven(list);
+      return sparsity === null ? 'none' : `${sparsity.toFixed(0)} %`;
+    };
+    const table = textTable({
+      columns: [{ title: 'block' }, ...batches.map((m) => right(`M = ${m}`))],
+      rows: groupBy(all, 'block').map((list) => [
+        list[0].block,
+        ...batches.map((m) => cell(list.filter((row) => row.batch === m))),
+      ]),
+    });
+    const { shape, threads } = all[0];
+    return `${shape}, ${threads === 1 ? '1 thread' : `${threads} threads`}: faster than the fastest dense from\n${table}`;
+  });
+}
+
+const inUnit = (value, unit) =>
+  unit.endsWith('peak') || unit === 'DRAM' || unit === 'points'
+    ? `${percent(value, 0)} ${unit}`
+    : `${significant(value)} ${unit}`;
+
+/** The goals, each with its worst cell. `target` null: measured, but without a number to reach. */
+export function goalTable(goals) {
+  return textTable({
+    columns: [
+      { title: 'goal' },
+      right('target'),
+      right('worst'),
+      right('median'),
+      { title: 'reached' },
+      { title: 'worst cell' },
+    ],
+    rows: goals.map(({ name, unit, target, worst, median, reached, cells, cell, atMost }) => [
+      name,
+      target === null ? '-' : `${atMost ? '<= ' : ''}${inUnit(target, unit)}`,
+      inUnit(worst, unit),
+      median === undefined ? '' : inUnit(median, unit),
+      verdict(target, atMost ? -worst : worst, atMost ? -target : target, reached, cells),
+      cell === undefined ? '' : cellName(cell),
+    ]),
+  });
+}
+
+function verdict(target, value, least, reached, cells) {
+  if (target === null) return '';
+  const yes = value >= least ? 'yes' : 'no';
+  return cells > 1 ? `${yes}, ${reached} of ${cells}` : yes;
+}

@@ -1,0 +1,153 @@
+// What the machine can do at most, measured: multiply-adds from registers alone, and reading from each level
+// of memory. Compiler vectors only: no code of the product is in it.
+#include <napi.h>
+
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+// Sums side by side: two FMA units of 4 to 5 cycles need at least 10, and 12 fit into 16 registers.
+constexpr int kSums = 12;
+constexpr int64_t kRounds = 4096;
+
+// `PIN` makes an operand opaque once a round, or the compiler would compute the sums ahead of time.
+#define FMA_LOOP(V, PIN)                                     \
+  V sum[kSums] = {};                                         \
+  V a = V{} + 0.5f, b = V{} + 1e-3f;                         \
+  for (int64_t round = 0; round < kRounds; ++round) {        \
+    asm volatile("" : PIN(a), PIN(b));                       \
+    for (int i = 0; i < kSums; ++i) sum[i] = sum[i] * a + b; \
+  }                                                          \
+  for (int i = 1; i < kSums; ++i) sum[0] += sum[i];          \
+  return sum[0][0];
+
+#define READ_LOOP(V)                                                                       \
+  constexpr int kLanes = sizeof(V) / sizeof(float);                                        \
+  V sum[8] = {};                                                                           \
+  for (int64_t i = 0; i + 8 * kLanes <= count; i += 8 * kLanes) {                          \
+    for (int j = 0; j < 8; ++j) sum[j] += *reinterpret_cast<const V*>(p + i + j * kLanes); \
+  }                                                                                        \
+  for (int i = 1; i < 8; ++i) sum[0] += sum[i];                                            \
+  return sum[0][0];
+
+typedef float V4 __attribute__((vector_size(16)));
+typedef float V8 __attribute__((vector_size(32)));
+typedef float V16 __attribute__((vector_size(64)));
+
+struct Isa {
+  const char* name;
+  int lanes;
+  float (*fma)();
+  float (*read)(const float* p, int64_t count);
+};
+
+#if defined(__x86_64__)
+#define PIN_X(v) "+x"(v)
+#define PIN_V(v) "+v"(v)
+__attribute__((target("avx512f"))) float Fma512() { FMA_LOOP(V16, PIN_V) }
+__attribute__((target("avx2,fma"))) float Fma256() { FMA_LOOP(V8, PIN_X) }
+__attribute__((target("sse2"))) float Fma128() { FMA_LOOP(V4, PIN_X) }
+__attribute__((target("avx512f"))) float Read512(const float* p, int64_t count) { READ_LOOP(V16) }
+__attribute__((target("avx2,fma"))) float Read256(const float* p, int64_t count) { READ_LOOP(V8) }
+__attribute__((target("sse2"))) float Read128(const float* p, int64_t count) { READ_LOOP(V4) }
+const Isa kIsas[] = {
+    {"avx512", 16, Fma512, Read512}, {"avx2", 8, Fma256, Read256}, {"sse2", 4, Fma128, Read128}};
+
+bool Has(const std::string& isa) {
+  if (isa == "avx512") return __builtin_cpu_supports("avx512f");
+  if (isa == "avx2") return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return true;
+}
+#else
+#define PIN_W(v) "+w"(v)
+float Fma128() { FMA_LOOP(V4, PIN_W) }
+float Read128(const float* p, int64_t count) { READ_LOOP(V4) }
+const Isa kIsas[] = {{"neon", 4, Fma128, Read128}};
+bool Has(const std::string&) { return true; }
+#endif
+
+const Isa& Find(const Napi::Value& name) {
+  const std::string wanted = name.As<Napi::String>();
+  for (const Isa& isa : kIsas) {
+    if (isa.name == wanted && Has(isa.name)) return isa;
+  }
+  throw Napi::RangeError::New(name.Env(), "no instruction set " + wanted + " here");
+}
+
+volatile float sink;
+
+// Milliseconds of work(thread) on so many threads at once, the mean of what each takes: starting them is not
+// counted.
+template <typename Work>
+Napi::Value Timed(Napi::Env env, int threads, const Work& work) {
+  std::vector<double> took(static_cast<std::size_t>(threads));
+  const auto run = [&](int thread) {
+    const auto start = std::chrono::steady_clock::now();
+    work(thread);
+    const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;
+    took[static_cast<std::size_t>(thread)] = time.count();
+  };
+  std::vector<std::thread> others;
+  for (int thread = 1; thread < threads; ++thread) others.emplace_back(run, thread);
+  run(0);
+  for (std::thread& other : others) other.join();
+  return Napi::Number::New(env, std::accumulate(took.begin(), took.end(), 0.0) / threads);
+}
+
+// (isa, threads, calls): milliseconds of calls * fmaFlops on each thread.
+Napi::Value Fma(const Napi::CallbackInfo& info) {
+  const Isa& isa = Find(info[0]);
+  const int64_t calls = info[2].As<Napi::Number>().Int64Value();
+  return Timed(info.Env(), info[1].As<Napi::Number>().Int32Value(), [&](int) {
+    for (int64_t i = 0; i < calls; ++i) sink = isa.fma();
+  });
+}
+
+// (isa): floating-point operations of one call.
+Napi::Value FmaFlops(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), 2.0 * kSums * kRounds * Find(info[0]).lanes);
+}
+
+// (isa, threads, bytes, calls): milliseconds to read the bytes `calls` times on each thread, of its own
+// buffer.
+Napi::Value Read(const Napi::CallbackInfo& info) {
+  const Isa& isa = Find(info[0]);
+  const int threads = info[1].As<Napi::Number>().Int32Value();
+  const auto bytes = static_cast<std::size_t>(info[2].As<Napi::Number>().Int64Value()) / 4096 * 4096;
+  const int64_t calls = info[3].As<Napi::Number>().Int64Value();
+  const auto count = static_cast<int64_t>(bytes / sizeof(float));
+  const std::size_t all = bytes * static_cast<std::size_t>(threads);
+  const std::unique_ptr<float, decltype(&std::free)> data(static_cast<float*>(std::aligned_alloc(4096, all)),
+                                                          std::free);
+  if (data == nullptr) throw Napi::Error::New(info.Env(), "not enough memory to read from");
+  // Written once: untouched pages would all be the same page of zeros.
+  for (std::size_t i = 0; i < all / sizeof(float); ++i) data.get()[i] = 1;
+  const auto read = [&](int thread) {
+    for (int64_t i = 0; i < calls; ++i) sink = isa.read(data.get() + thread * count, count);
+  };
+  for (int thread = 0; thread < threads; ++thread) isa.read(data.get() + thread * count, count);
+  return Timed(info.Env(), threads, read);
+}
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  auto isas = Napi::Array::New(env);
+  for (const Isa& isa : kIsas) {
+    if (Has(isa.name)) isas.Set(isas.Length(), isa.name);
+  }
+  exports.Set("isas", isas);
+  exports.Set("fma", Napi::Function::New<Fma>(env));
+  exports.Set("fmaFlops", Napi::Function::New<FmaFlops>(env));
+  exports.Set("read", Napi::Function::New<Read>(env));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(machine, Init)

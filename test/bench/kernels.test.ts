@@ -1,0 +1,141 @@
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { GOALS, goalGroups, judge } from '../../bench/kernels/goals.mjs';
+import { BATCHES, BLOCKS, groups, SHAPES, SPARSITIES, select, THREADS } from '../../bench/kernels/grid.mjs';
+import { cleanEnvironment, traps } from '../../bench/kernels/peers.mjs';
+import { breakEven, derive, fastestDense, goalTable, slowerThanDense } from '../../bench/kernels/summary.mjs';
+
+interface Group {
+  shape: string;
+  block: string;
+  threads: number;
+  batches: number[];
+  sparsities: number[];
+}
+
+describe('the grid', () => {
+  it('all is every cell once, and a filter replaces one list', () => {
+    const cells = (groups(select({}, true)) as Group[]).flatMap(({ shape, block, threads, ...lists }) =>
+      lists.batches.flatMap((m) => lists.sparsities.map((s) => [shape, block, threads, m, s].join(' '))),
+    );
+    const count = SHAPES.length * BLOCKS.length * THREADS.length * BATCHES.length * SPARSITIES.length;
+    expect(new Set(cells).size).toBe(count);
+    expect(cells).toHaveLength(count);
+
+    const filters = { block: '16x16', batch: '128', sparsity: '90', shape: '768x768', threads: '1' };
+    expect(groups(select(filters, true))).toEqual([
+      { shape: '768x768', block: '16x16', threads: 1, batches: [128], sparsities: [90] },
+    ]);
+  });
+
+  it.each([
+    [{ block: '16' }, /--block takes sizes like/],
+    [{ shape: '0x768' }, /--shape takes sizes like/],
+    [{ sparsity: '100' }, /--sparsity takes numbers from 0 to 99.99/],
+    [{ batch: '1,,8' }, /--batch takes numbers from 1/],
+    [{ threads: '1.5' }, /--threads takes numbers/],
+  ])('refuses %j', (filters, message) => {
+    expect(() => select(filters)).toThrow(message);
+  });
+
+  it('the command says what is wrong and measures nothing', () => {
+    const main = fileURLToPath(new URL('../../bench/kernels/main.mjs', import.meta.url));
+    const { status, stderr, stdout } = spawnSync(process.execPath, [main, '--block', 'big'], {
+      encoding: 'utf8',
+    });
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
+    expect(stderr).toMatch(/--block takes sizes/);
+  });
+});
+
+it('the environment loses what would change a library, and nothing else', () => {
+  const environment = {
+    OPENBLAS_CORETYPE: 'Haswell',
+    OMP_NUM_THREADS: '1',
+    BLOCKSPARSE_ISA: 'avx2',
+    PATH: '/',
+  };
+  expect(traps(environment)).toEqual(['OPENBLAS_CORETYPE', 'OMP_NUM_THREADS']);
+  expect(cleanEnvironment(environment, false)).toEqual({ BLOCKSPARSE_ISA: 'avx2', PATH: '/' });
+  expect(cleanEnvironment(environment, true)).toMatchObject({ BLIS_ARCH_TYPE: '0' });
+});
+
+/** A layer of one megaflop when whole, whose dense products take 100 and 80 µs. */
+const row = (sparsity: number, ours: number, network = ours) => ({
+  ...{ shape: '768x768', block: '4x4', threads: 1, batch: 8, sparsity, density: 1 - sparsity / 100 },
+  ...{ work: 1e6 * (1 - sparsity / 100), denseWork: 1e6, peak: 200, ours, network },
+  ...{ dense: { 'our dense': 100, onednn: 80 }, sparse: { csr: 400 } },
+});
+
+describe('what the rows say', () => {
+  it('speed-ups are over the fastest dense and over each peer, shares are of the peak', () => {
+    expect(fastestDense(row(0, 1))).toEqual(['onednn', 80]);
+    const { derived, denseGflops, fastestDense: name } = derive(row(90, 10, 5));
+    expect(name).toBe('onednn');
+    expect(denseGflops.onednn).toBeCloseTo(12.5);
+    expect(derived.ours.overFastestDense).toBe(8);
+    expect(derived.network.over).toEqual({ 'our dense': 20, onednn: 16, csr: 80 });
+    expect(derived.ours.gflops).toBeCloseTo(10);
+    expect(derived.network.share).toBeCloseTo(0.1);
+    expect(derive({ ...row(90, 10), peak: null }).derived.ours.share).toBeNull();
+  });
+
+  it('break-even lies between the last slower and the next faster sparsity', () => {
+    // 160 µs at 0 %, 40 at 50 %: 80 lies two thirds of the way.
+    expect(breakEven([row(50, 40), row(0, 160)])).toBeCloseTo(100 / 3);
+    expect(breakEven([row(0, 70), row(50, 40)])).toBe(0);
+    expect(breakEven([row(0, 160), row(50, 90)])).toBeNull();
+    // Faster, slower, faster: only the last change counts.
+    expect(breakEven([row(0, 70), row(50, 100), row(100, 60)])).toBeCloseTo(75);
+    expect(breakEven([row(0, 160, 70), row(50, 90, 40)], 'network')).toBe(0);
+  });
+
+  it('a layer may be slower than our own dense by a twentieth', () => {
+    expect(slowerThanDense([row(0, 104), row(50, 106), row(80, 20)])).toEqual([row(50, 106)]);
+  });
+});
+
+describe('the goals', () => {
+  // Every cell that the goals need, as if each product took a tenth of its share of the dense time.
+  const rows = (goalGroups() as Group[]).flatMap(({ batches, sparsities, ...place }) =>
+    batches.flatMap((batch) =>
+      sparsities.map((sparsity) => {
+        const one = row(sparsity, 8 * (1 - sparsity / 100));
+        return derive({ ...one, ...place, batch, packedBytes: 1e6 * one.density });
+      }),
+    ),
+  );
+
+  it('each finds its cells in the groups that are measured for them', () => {
+    const verdicts = judge(rows);
+    expect(verdicts).toHaveLength(GOALS.length);
+    for (const { cells, worst } of verdicts) {
+      expect(cells).toBeGreaterThan(0);
+      expect(worst).not.toBeNaN();
+    }
+    expect(verdicts[0]).toMatchObject({ cells: 18, reached: 0 });
+    expect(verdicts[0].worst).toBeCloseTo(0.625);
+    expect(verdicts[1].worst).toBeCloseTo(100);
+  });
+
+  it('a goal is reached when its worst cell reaches it, from below when less is better', () => {
+    const lines = goalTable([
+      {
+        name: 'low',
+        target: 0.9,
+        unit: 'peak',
+        worst: 0.8,
+        median: 0.95,
+        reached: 2,
+        cells: 3,
+        cell: rows[0],
+      },
+      { name: 'cheap', target: 0.5, unit: 'µs', worst: 0.4, atMost: true },
+      { name: 'open', target: null, unit: 'ms', worst: 3 },
+    ]).split('\n');
+    expect(lines[2]).toMatch(/low .* 90 % peak .* 80 % peak .* 95 % peak .* no, 2 of 3 .*768x768/);
+    expect(lines[3]).toMatch(/cheap .*<= 0.50 µs .*0.40 µs .*yes/);
+    expect(lines[4]).toMatch(/open .* - .*3.00 ms$/);
+  });
+});
