@@ -31,6 +31,7 @@ export {
   type RoundReport,
   type ScoringOptions,
 } from './prune/prune.ts';
+export { type RegrowOptions, regrow } from './prune/regrow.ts';
 export {
   paperSchedule,
   type RoundsSchedule,

@@ -12,12 +12,13 @@ import {
   Network,
   paperSchedule,
   prune,
+  regrow,
   scoreBlocks,
   selectBlocks,
   targetSparsity,
 } from '../../dist/index.js';
 import { Random } from '../../dist/nn/random.js';
-import { FRACTIONS, paperDensity, REPORTED, ROUNDS, SHORT_ROUND } from './grid.mjs';
+import { FRACTIONS, paperDensity, REGROWTH, REPORTED, ROUNDS, SHORT_ROUND } from './grid.mjs';
 import { bytesOf, timesOf } from './measure.mjs';
 
 const LAYERS = [
@@ -105,7 +106,23 @@ export async function runCell(cell, network, sets, budget, samples) {
       await retrained(round, budget.epochs);
       await record(round, round === SHORT_ROUND ? round : null);
     }
-  else {
+  else if (method === REGROWTH) {
+    // One run to each density, with all the epochs that the paper's rounds take to get there.
+    const dense = network.snapshot();
+    for (const [i, stage] of [SHORT_ROUND, ROUNDS - 1].entries()) {
+      const epochs = (stage + 1) * budget.epochs;
+      const steps = epochs * Math.ceil(sets.train.count / budget.batchSize);
+      network.restore(dense);
+      await regrow(network, {
+        blockShape: block,
+        sparsity: 1 - paperDensity(stage),
+        retrain: retrain(epochs),
+        // 200, but for trials with tiny budgets.
+        every: Math.min(200, Math.floor(steps / 10)),
+      });
+      await record(i, stage);
+    }
+  } else {
     const global = method.endsWith('-global');
     const criterion = method === 'paper' ? 'mean-abs' : method.replace('-global', '');
     // The same share of what is left each round, to the same end: at most 0.1 points of density apart.

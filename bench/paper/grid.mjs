@@ -30,6 +30,8 @@ export const METHODS = [
   'fisher',
   'variance',
 ];
+/** The best recipe: Fisher scores, one budget for all layers, and blocks that come back. */
+export const REGROWTH = 'regrow';
 
 /**
  * All cells in the order they are run: what the paper did before what is new, and three seeds of everything before
@@ -47,6 +49,7 @@ export function gridOf(dataSets, seeds, quick) {
       for (const method of ['random', 'dense', 'one-shot', 'cubic']) add(0, dataSet, method, '4x4', seed);
       for (const method of quick ? ['fisher-global', 'taylor-global'] : METHODS)
         for (const block of quick ? ['4x4', '16x16'] : METHOD_BLOCKS) add(1, dataSet, method, block, seed);
+      if (!quick) for (const block of METHOD_BLOCKS) add(1, dataSet, REGROWTH, block, seed);
     }
   return cells.sort((a, b) => a.tier - b.tier).map(({ tier, ...cell }) => cell);
 }

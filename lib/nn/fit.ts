@@ -1,5 +1,6 @@
 import { checkArray, checkInteger, checkOneOf, checkOptions } from '../check.ts';
 import { BlocksparseError, rangeError, typeError } from '../errors.ts';
+import { type BsrMatrix, copySharedBlocks } from '../sparse/bsr.ts';
 import { checkDataset, type Dataset, split, targetsFor } from './dataset.ts';
 import { countCorrect, LOSSES, type LossName, losses, type Targets } from './loss.ts';
 import { checkNetwork, type Network } from './network.ts';
@@ -78,6 +79,27 @@ const inTraining = new WeakSet<Network>();
  * is not finite rejects with INVALID_STATE; so does training a network that is already being trained.
  */
 export async function fit(network: Network, data: Dataset, options: FitOptions): Promise<FitResult> {
+  return train(network, data, options, null);
+}
+
+/** What happens to the network's structure while it is trained. */
+export interface Course {
+  /** Called before each step, counted from 0; may replace the network's matrices, and says whether it did. */
+  readonly beforeStep: (step: number) => boolean;
+  /** The structure is final once so many steps are done: earlier epochs are not kept as the best. */
+  readonly settled: number;
+}
+
+/**
+ * `fit` for a network whose blocks change on the way: the optimizer's state of blocks that stay is carried over,
+ * that of new ones begins at zero.
+ */
+export async function train(
+  network: Network,
+  data: Dataset,
+  options: FitOptions,
+  course: Course | null,
+): Promise<FitResult> {
   checkNetwork('network', network);
   checkDataset('data', data);
   checkFitOptions('options', options);
@@ -88,16 +110,9 @@ export async function fit(network: Network, data: Dataset, options: FitOptions):
       : { train: data, validation: options.validation };
   const targets = targetsFor('data', sets.train, network, loss);
   const { validation } = sets;
-  const evaluator =
-    validation &&
-    new Evaluator(
-      'options.validation',
-      network,
-      validation,
-      targetsFor('options.validation', validation, network, loss),
-      loss,
-      EVALUATION_ROWS,
-    );
+  const answers = validation && targetsFor('options.validation', validation, network, loss);
+  const evaluator = () =>
+    validation && new Evaluator('options.validation', network, validation, answers!, loss, EVALUATION_ROWS);
   if (options.keep === 'best' && !validation)
     throw rangeError('options.keep', "'last', since there is no validation set", 'best');
   signal?.throwIfAborted();
@@ -105,7 +120,7 @@ export async function fit(network: Network, data: Dataset, options: FitOptions):
     throw new BlocksparseError('INVALID_STATE', 'network is already being trained');
   inTraining.add(network);
   try {
-    return await run(network, new Trainer(network, sets.train, targets, options), evaluator, options);
+    return await run(network, new Trainer(network, sets.train, targets, options), evaluator, options, course);
   } finally {
     inTraining.delete(network);
   }
@@ -114,8 +129,9 @@ export async function fit(network: Network, data: Dataset, options: FitOptions):
 async function run(
   network: Network,
   trainer: Trainer,
-  evaluator: Evaluator | undefined,
+  createEvaluator: () => Evaluator | undefined,
   options: FitOptions,
+  course: Course | null,
 ): Promise<FitResult> {
   const { epochs, seed, loss = 'cross-entropy', signal } = options;
   const keepBest = options.keep !== 'last';
@@ -124,12 +140,18 @@ async function run(
   const shuffle = new Random(seed, SHUFFLE_STREAM);
   const pause = createPause(signal);
   const records: EpochRecord[] = [];
+  let evaluator = createEvaluator();
+  let step = 0;
   let best: { epoch: number; score: number; parameters: ReturnType<Network['snapshot']> } | undefined;
   for (let epoch = 1; epoch <= epochs; epoch++) {
     const start = performance.now();
     shuffle.shuffle(order);
     let sum = 0;
     for (let from = 0; from < count; from += trainer.batchSize) {
+      if (course?.beforeStep(step++)) {
+        trainer.restructure(network);
+        evaluator = createEvaluator();
+      }
       const rows = order.subarray(from, Math.min(from + trainer.batchSize, count));
       const batchLoss = trainer.step(rows, epoch - 1 + from / count);
       if (!Number.isFinite(batchLoss))
@@ -156,7 +178,7 @@ async function run(
       seconds: (performance.now() - start) / 1000,
     };
     records.push(record);
-    if (result && keepBest) {
+    if (result && keepBest && (course === null || step >= course.settled)) {
       const score = loss === 'cross-entropy' ? result.accuracy : -result.loss;
       // A score that is not a number is better than none.
       if (!best || score >= best.score || Number.isNaN(best.score))
@@ -178,7 +200,9 @@ export class Trainer {
   readonly #data: Dataset;
   readonly #targets: Targets;
   readonly #outFeatures: number;
-  readonly #pass: Pass;
+  readonly #random: Random;
+  #matrices: readonly BsrMatrix[];
+  #pass: Pass;
   readonly #gradient: Float32Array;
   readonly #loss: (typeof losses)[LossName];
   readonly #optimizer: Optimizer;
@@ -193,16 +217,14 @@ export class Trainer {
     this.#data = data;
     this.#targets = targets;
     this.#outFeatures = network.outFeatures;
-    this.#pass = new Pass(network, this.batchSize, new Random(options.seed, DROPOUT_STREAM));
+    this.#random = new Random(options.seed, DROPOUT_STREAM);
+    this.#matrices = network.linears.map(({ matrix }) => matrix);
+    this.#pass = new Pass(network, this.batchSize, this.#random);
     this.#gradient = new Float32Array(this.batchSize * network.outFeatures);
     this.#loss = losses[options.loss ?? 'cross-entropy'];
     this.#rate = options.rate ?? { type: 'constant' };
     this.#epochs = options.epochs;
-    const none = new Float32Array(0);
-    const optimizer = createOptimizer(
-      options.optimizer,
-      network.linears.flatMap(({ matrix, bias }) => [matrix.values, bias ?? none]),
-    );
+    const optimizer = createOptimizer(options.optimizer, parametersOf(network));
     this.#optimizer = optimizer;
     this.#apply = (layer, dValues, dBias) => {
       if (dValues.length > 0) optimizer.update(2 * layer, dValues);
@@ -227,6 +249,23 @@ export class Trainer {
     this.#pass.backward(gradient, this.#apply);
     return loss;
   }
+
+  /** To be called when matrices of the network were replaced by others of the same grids. */
+  restructure(network: Network): void {
+    const before = this.#matrices;
+    this.#matrices = network.linears.map(({ matrix }) => matrix);
+    this.#pass = new Pass(network, this.batchSize, this.#random);
+    this.#optimizer.replace(parametersOf(network), (index, old, fresh) => {
+      copySharedBlocks(before[index / 2], old, this.#matrices[index / 2], fresh);
+    });
+  }
+}
+
+const NO_BIAS = new Float32Array(0);
+
+/** Weights and bias of each layer in turn, as the optimizer numbers them. */
+function parametersOf(network: Network): Float32Array[] {
+  return network.linears.flatMap(({ matrix, bias }) => [matrix.values, bias ?? NO_BIAS]);
 }
 
 /** Loss and accuracy of `network` on `data`, with the parameters as they are now and without dropout. */

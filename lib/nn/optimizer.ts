@@ -53,7 +53,15 @@ export interface Optimizer {
   begin(factor: number): void;
   /** Updates parameter `index` of the list given at creation. */
   update(index: number, gradient: Float32Array): void;
+  /**
+   * Goes on with other arrays in place of the parameters. Where one is another than before, its moments are new and
+   * zero, and `carry(index, old, fresh)` copies into them what stays.
+   */
+  replace(parameters: readonly Float32Array[], carry: Carry): void;
 }
+
+/** Copies one moment of parameter `index`, laid out as the parameter was, to one laid out as it is now. */
+export type Carry = (index: number, old: Float32Array, fresh: Float32Array) => void;
 
 /** An optimizer for `parameters`, with checked options. */
 export function createOptimizer(options: OptimizerOptions, parameters: readonly Float32Array[]): Optimizer {
@@ -62,8 +70,8 @@ export function createOptimizer(options: OptimizerOptions, parameters: readonly 
 
 class Sgd implements Optimizer {
   readonly #kernels = kernels();
-  readonly #parameters: readonly Float32Array[];
-  readonly #velocities: readonly Float32Array[];
+  #parameters: readonly Float32Array[];
+  #velocities: readonly Float32Array[];
   readonly #learningRate: number;
   readonly #how: SgdStep;
 
@@ -84,13 +92,18 @@ class Sgd implements Optimizer {
   update(index: number, gradient: Float32Array): void {
     this.#kernels.sgdStep(this.#parameters[index], gradient, this.#velocities[index], this.#how);
   }
+
+  replace(parameters: readonly Float32Array[], carry: Carry): void {
+    this.#velocities = carried(this.#velocities, this.#parameters, parameters, carry);
+    this.#parameters = parameters;
+  }
 }
 
 class Adam implements Optimizer {
   readonly #kernels = kernels();
-  readonly #parameters: readonly Float32Array[];
-  readonly #first: readonly Float32Array[];
-  readonly #second: readonly Float32Array[];
+  #parameters: readonly Float32Array[];
+  #first: readonly Float32Array[];
+  #second: readonly Float32Array[];
   readonly #learningRate: number;
   readonly #how: AdamStep;
 
@@ -119,4 +132,25 @@ class Adam implements Optimizer {
       this.#how,
     );
   }
+
+  replace(parameters: readonly Float32Array[], carry: Carry): void {
+    this.#first = carried(this.#first, this.#parameters, parameters, carry);
+    this.#second = carried(this.#second, this.#parameters, parameters, carry);
+    this.#parameters = parameters;
+  }
+}
+
+/** One moment of every parameter, after `before` were replaced by `after`. */
+function carried(
+  moments: readonly Float32Array[],
+  before: readonly Float32Array[],
+  after: readonly Float32Array[],
+  carry: Carry,
+): Float32Array[] {
+  return moments.map((moment, i) => {
+    if (after[i] === before[i]) return moment;
+    const fresh = kernels().allocate(after[i].length);
+    carry(i, moment, fresh);
+    return fresh;
+  });
 }

@@ -5,8 +5,10 @@ import type { Dataset } from '../nn/dataset.ts';
 import type { Linear } from '../nn/linear.ts';
 import { type LossName, losses, type Targets } from '../nn/loss.ts';
 import type { Network } from '../nn/network.ts';
-import { Pass } from '../nn/pass.ts';
+import { type OnGradients, Pass } from '../nn/pass.ts';
 import { Random } from '../nn/random.ts';
+import { BsrMatrix } from '../sparse/bsr.ts';
+import { BlockMask } from '../sparse/mask.ts';
 
 /**
  * Scores that need data, sums over its batches; w: weight, g: dL/dw of one batch, x: the weight's input.
@@ -47,10 +49,8 @@ export function measureBlocks(
   how: Measurement,
   seed: number,
 ): Float32Array[] {
-  const { data, batches, batchSize } = how;
-  const order = Int32Array.from({ length: data.count }, (_, i) => i);
-  new Random(seed).shuffle(order);
-  const rows = order.subarray(0, Math.min(data.count, batches * batchSize));
+  const { data, batchSize } = how;
+  const rows = rowsOf(how, seed);
   const sums =
     criterion === 'variance'
       ? outputVariance(network, data.x, rows, batchSize)
@@ -58,19 +58,69 @@ export function measureBlocks(
   return network.linears.map((linear, l) => spread(linear, sums[l], l));
 }
 
+/**
+ * For each linear layer one score a block: how steeply the loss falls if the block grows from where it is, the mean
+ * of |mean gradient over the batches| of its elements. Absent blocks count like the others, with weights of zero.
+ */
+export function measureGrowth(network: Network, how: Measurement, seed: number): Float32Array[] {
+  const whole = network.clone();
+  for (const linear of whole.linears) {
+    const { grid } = linear.matrix;
+    linear.setMatrix(BsrMatrix.fromDense(linear.weight(), grid, BlockMask.full(grid)));
+  }
+  const sums = whole.linears.map(({ matrix }) => new Float32Array(matrix.values.length));
+  forGradients(whole, how, rowsOf(how, seed), (l, dValues) => {
+    const sum = sums[l];
+    for (let i = 0; i < sum.length; i++) sum[i] += dValues[i];
+  });
+  return whole.linears.map((linear, l) => {
+    const blocks = new Float64Array(linear.matrix.nnzb);
+    addMagnitudes(sums[l], blocks);
+    return spread(linear, blocks, l);
+  });
+}
+
+/** Adds each block's sum of |value| to `sums`. */
+function addMagnitudes(values: Float32Array, sums: Float64Array): void {
+  const size = values.length / sums.length;
+  for (let block = 0; block < sums.length; block++) {
+    let sum = 0;
+    for (let i = block * size; i < (block + 1) * size; i++) sum += Math.abs(values[i]);
+    sums[block] += sum;
+  }
+}
+
+/** The rows measured on, batch after batch. */
+function rowsOf({ data, batches, batchSize }: Measurement, seed: number): Int32Array {
+  const order = Int32Array.from({ length: data.count }, (_, i) => i);
+  new Random(seed).shuffle(order);
+  return order.subarray(0, Math.min(data.count, batches * batchSize));
+}
+
 /** Sums for 'fisher' and 'taylor', one a stored block, in float64. */
 function gradientSums(
   network: Network,
   criterion: 'fisher' | 'taylor',
-  { data, targets, loss, batchSize }: Measurement,
+  how: Measurement,
   rows: Int32Array,
 ): Float64Array[] {
+  const sums = network.linears.map(({ matrix }) => new Float64Array(matrix.nnzb));
+  const add = criterion === 'fisher' ? addSquares : addSquaredSums;
+  forGradients(network, how, rows, (l, dValues) => add(network.linears[l].matrix.values, dValues, sums[l]));
+  return sums;
+}
+
+/** Calls `onGradients` for each batch of `rows` and each layer. */
+function forGradients(
+  network: Network,
+  { data, targets, loss, batchSize }: Measurement,
+  rows: Int32Array,
+  onGradients: OnGradients,
+): void {
   const n = network.outFeatures;
   const capacity = Math.min(batchSize, rows.length);
   const pass = new Pass(network, capacity, null, true);
-  const sums = network.linears.map(({ matrix }) => new Float64Array(matrix.nnzb));
   const gradient = new Float32Array(capacity * n);
-  const add = criterion === 'fisher' ? addSquares : addSquaredSums;
   for (let from = 0; from < rows.length; from += capacity) {
     const batch = rows.subarray(from, Math.min(from + capacity, rows.length));
     const m = batch.length;
@@ -78,9 +128,8 @@ function gradientSums(
     const value = losses[loss](pass.forward(data.x, batch, m), m, n, targets!, batch, 0, dOut);
     if (!Number.isFinite(value))
       throw new BlocksparseError('INVALID_STATE', `the loss became ${value} while blocks were scored`);
-    pass.backward(dOut, (l, dValues) => add(network.linears[l].matrix.values, dValues, sums[l]));
+    pass.backward(dOut, onGradients);
   }
-  return sums;
 }
 
 /** Adds each block's sum of (w g)² to `sums`; padding elements have w = 0. */

@@ -91,6 +91,12 @@ export interface PruneOptions {
   readonly onRound?: (report: RoundReport) => void | Promise<void>;
 }
 
+/** What `fit` is called with. */
+export interface Training {
+  readonly data: Dataset;
+  readonly how: FitOptions;
+}
+
 /** Checked options, with nothing left to default. */
 export interface PruningPlan {
   /** One a linear layer. */
@@ -101,7 +107,7 @@ export interface PruningPlan {
   readonly measurement: Measurement | null;
   readonly scope: 'layer' | 'global';
   readonly floors: readonly number[] | 'auto';
-  readonly retrain: { readonly data: Dataset; readonly how: FitOptions } | RetrainCallback | null;
+  readonly retrain: Training | RetrainCallback | null;
   readonly validation: { readonly data: Dataset; readonly loss: LossName } | null;
   /** An absolute path. */
   readonly checkpoint: string | null;
@@ -162,9 +168,10 @@ function checkInfo(info: unknown): void {
   }
 }
 
-function planMeasurement(
+/** How the gradients or, for 'variance', the inputs are measured. */
+export function planMeasurement(
   network: Network,
-  { criterion, scoring = {}, retrain: given }: PruneOptions,
+  { criterion, scoring = {}, retrain: given }: Pick<PruneOptions, 'criterion' | 'scoring' | 'retrain'>,
   retrain: PruningPlan['retrain'],
 ): Measurement {
   checkOptions('scoring', scoring);

@@ -4,14 +4,11 @@ import { evaluate, fit } from '../nn/fit.ts';
 import { checkStructure, type Linear } from '../nn/linear.ts';
 import { checkNetwork, type Network } from '../nn/network.ts';
 import { deriveSeed } from '../nn/random.ts';
-import { BsrMatrix } from '../sparse/bsr.ts';
-import type { BlockGrid } from '../sparse/grid.ts';
-import { BlockMask } from '../sparse/mask.ts';
+import type { BlockMask } from '../sparse/mask.ts';
+import { divide, exclusively, rank, selectAt, setBlocks } from './blocks.ts';
 import { fingerprintOf, loadCheckpoint, saveCheckpoint } from './checkpoint.ts';
-import { isMeasured, measureBlocks } from './measured.ts';
 import { type PruneOptions, type PruningPlan, planPruning, type RoundReport } from './options.ts';
 import { targetSparsity } from './schedule.ts';
-import { scoreNamed } from './scores.ts';
 import { type LayerScores, selectBlocks, selectGlobally } from './select.ts';
 
 export type {
@@ -26,9 +23,6 @@ export interface PruneResult {
   /** One report a round, those read from a checkpoint included. */
   readonly rounds: RoundReport[];
 }
-
-/** Networks being pruned at this moment. */
-const inPruning = new WeakSet<Network>();
 
 /**
  * Prunes `network` in place, in rounds (Huang et al. 2021, algorithm 1): score the blocks that are left, drop the
@@ -45,13 +39,7 @@ export async function prune(network: Network, options: PruneOptions): Promise<Pr
   network.linears.forEach(checkStructure);
   const plan = planPruning(network, options);
   options.signal?.throwIfAborted();
-  if (inPruning.has(network)) throw new BlocksparseError('INVALID_STATE', 'network is already being pruned');
-  inPruning.add(network);
-  try {
-    return await run(network, plan, options);
-  } finally {
-    inPruning.delete(network);
-  }
+  return exclusively(network, () => run(network, plan, options));
 }
 
 async function run(network: Network, plan: PruningPlan, options: PruneOptions): Promise<PruneResult> {
@@ -104,63 +92,21 @@ async function runRound(
 
 /** Scores, selects, and leaves in each layer only the blocks that its mask keeps. */
 function dropBlocks(network: Network, plan: PruningPlan, round: number): BlockMask[] {
-  const weights = network.linears.map((linear) => linear.weight());
-  const among = network.linears.map((linear, l) => blocksOf(linear, weights[l], plan.grids[l]));
-  const scores = score(network, plan, round, weights, among);
-  const layers = plan.grids.map((grid, l) => ({ scores: scores[l], grid, among: among[l] }));
-  const masks = select(layers, plan, round);
-  network.linears.forEach((linear, l) => {
-    linear.setMatrix(BsrMatrix.fromDense(weights[l], plan.grids[l], masks[l]));
-  });
+  divide(network, plan.grids);
+  const masks = select(rank(network, plan, round), plan, round);
+  setBlocks(network, masks);
   return masks;
-}
-
-/** One score a block of each layer's grid. A measured criterion leaves the layers divided by these grids. */
-function score(
-  network: Network,
-  { grids, criterion, measurement, retrain: how }: PruningPlan,
-  round: number,
-  weights: readonly Float32Array[],
-  among: readonly BlockMask[],
-): Float32Array[] {
-  if (!isMeasured(criterion))
-    return weights.map((weight, l) =>
-      scoreNamed(`network.linears[${l}].weight`, weight, grids[l], criterion),
-    );
-  network.linears.forEach((linear, l) => {
-    linear.setMatrix(BsrMatrix.fromDense(weights[l], grids[l], among[l]));
-  });
-  const seed = how !== null && typeof how !== 'function' ? how.how.seed : 0;
-  return measureBlocks(network, criterion, measurement!, deriveSeed(seed, round));
-}
-
-/** The blocks of `grid` that a layer has: where it is divided otherwise, those with a weight that is not 0. */
-function blocksOf(linear: Linear, weight: Float32Array, grid: BlockGrid): BlockMask {
-  const { mask } = linear.matrix;
-  if (mask.grid.equals(grid)) return mask;
-  return mask.nnzb === mask.grid.blockCount ? BlockMask.full(grid) : BsrMatrix.fromDense(weight, grid).mask;
 }
 
 function select(layers: readonly LayerScores[], plan: PruningPlan, round: number): BlockMask[] {
   const { schedule, floors } = plan;
-  if (floors === 'auto') {
-    const sparsity = targetSparsity(schedule, round);
-    const last = layers.length - 1;
-    return selectGlobally(
-      layers.map((layer, l) => ({ ...layer, everyRow: l === last })),
-      { sparsity, floor: (1 - sparsity) / 4, leastBlocks: 1 },
-    );
-  }
-  if (plan.scope === 'global')
-    return selectGlobally(layers, { sparsity: targetSparsity(schedule, round), floor: floors });
+  if (schedule.type !== 'rounds') return selectAt(layers, plan, targetSparsity(schedule, round));
   return layers.map((layer, l) => {
-    const floor = floors[l];
-    if (schedule.type !== 'rounds')
-      return selectGlobally([layer], { sparsity: targetSparsity(schedule, round), floor })[0];
     const { scores, grid, among } = layer;
     const how = { dropFraction: schedule.fractions[l], ...(among && { among }) };
     const mask = selectBlocks(scores, grid, how);
     // The paper's rule knows no floor: where it goes below, drop only as far as the floor.
+    const floor = (floors as readonly number[])[l];
     return mask.density >= floor ? mask : selectGlobally([layer], { sparsity: 1, floor })[0];
   });
 }

@@ -199,6 +199,29 @@ export function checkIntact(name: string, matrix: unknown): asserts matrix is Bs
   checkIndices('crowIndices', 'colIndices', crowIndices, colIndices, grid.gridCols);
 }
 
+/**
+ * Copies the blocks that two matrices of one grid share, from `source`, laid out as the values of `from`, to
+ * `target`, laid out as those of `to`. The rest of `target` stays.
+ */
+export function copySharedBlocks(
+  from: BsrMatrix,
+  source: Float32Array,
+  to: BsrMatrix,
+  target: Float32Array,
+): void {
+  const [r, c] = to.blockShape;
+  const size = r * c;
+  for (let row = 0; row < to.grid.gridRows; row++) {
+    let i = from.crowIndices[row];
+    const end = from.crowIndices[row + 1];
+    for (let j = to.crowIndices[row]; j < to.crowIndices[row + 1]; j++) {
+      while (i < end && from.colIndices[i] < to.colIndices[j]) i++;
+      if (i < end && from.colIndices[i] === to.colIndices[j])
+        target.set(source.subarray(i * size, (i + 1) * size), j * size);
+    }
+  }
+}
+
 function nonZeroBlocks(weight: Float32Array, grid: BlockGrid): Uint8Array {
   const [n, k] = grid.shape;
   const [r, c] = grid.blockShape;
