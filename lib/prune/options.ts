@@ -63,14 +63,14 @@ export interface PruneOptions {
   /** On what blocks are scored by a measured criterion. */
   readonly scoring?: ScoringOptions;
   /**
-   * 'layer' (default): the schedule holds for each layer. 'global': one order of blocks over all layers, for
-   * schedules with a target sparsity.
+   * 'layer' (default): the schedule holds for each layer. 'global': one order of blocks over all layers. It needs a
+   * target sparsity, which a schedule of type 'rounds' has not: that says what each layer loses, so it is refused.
    */
   readonly scope?: 'layer' | 'global';
   /**
    * Fraction of its weights that a layer keeps at least: one number for all (default 0), or one a layer. 'auto',
    * with scope 'global': a quarter of the round's mean density and at least one block, and no row of blocks of the
-   * last layer loses all of them, so that every output still depends on its inputs.
+   * last layer loses all of them. Each covers all its rows of weights, so every single output keeps some.
    */
   readonly floor?: number | readonly number[] | 'auto';
   /** Without it the network is only pruned. */

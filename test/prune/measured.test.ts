@@ -202,6 +202,25 @@ describe('prune with measured criteria and a global budget', () => {
     expect(Math.abs(network.density - 0.1)).toBeLessThan(0.02);
   });
 
+  it.each([
+    [1, 1],
+    [2, 3],
+    [16, 1],
+  ] as const)('no output of the last layer loses all its weights with blocks of %ix%i', async (r, c) => {
+    const network = dense.clone();
+    // The first output is worth nothing and would go first; what training makes of its weights is not asked here.
+    const weight = network.linears[2].weight();
+    const { inFeatures, outFeatures } = network.linears[2];
+    weight.subarray(0, inFeatures).fill(1e-6);
+    const grid = new BlockGrid([outFeatures, inFeatures], [r, c]);
+    network.linears[2].setMatrix(BsrMatrix.fromDense(weight, grid));
+    const oneShot = { type: 'one-shot', sparsity: 0.95, rounds: 1 } as const;
+    await prune(network, { ...global, blockShape: [r, c], schedule: oneShot, retrain: () => {} });
+    const left = network.linears[2].weight();
+    for (let output = 0; output < outFeatures; output++)
+      expect(left.subarray(output * inFeatures, (output + 1) * inFeatures).some((w) => w !== 0)).toBe(true);
+  });
+
   it('resumes bit for bit, and only with the same scoring', async () => {
     const checkpoint = join(folder, 'fisher.safetensors');
     const options: PruneOptions = { ...global, criterion: 'fisher' };
