@@ -62,7 +62,8 @@ export function normalize(pixels: Uint8Array): Float32Array {
 }
 
 /**
- * Reads a data set in MNIST's files: {train,t10k}-{images-idx3,labels-idx1}-ubyte, gzipped or not, from `dataFolder`.
+ * Reads a data set in MNIST's files (`train-images-idx3-ubyte` and its three fellows, gzipped or not) from the given
+ * folder, else from BLOCKSPARSE_DATA, else the subset of Fashion-MNIST that the repository holds.
  * Rejects with BlocksparseError: DATA_NOT_FOUND says where to get one, INVALID_DATA what is wrong with a file.
  */
 export async function loadDataset(folder?: string | URL): Promise<ImageData> {

@@ -3,8 +3,27 @@ import { checkArray, checkOneOf, isObject } from '../check.ts';
 import { BlocksparseError, describe, rangeError, typeError } from '../errors.ts';
 import { checkPath, writeFileAtomic } from './atomic.ts';
 
-/** Bytes of one element. The names are the format's; types of less than a byte are not read. */
-const ELEMENT_BYTES = {
+/** The format's element types; those of less than a byte are not read. */
+export type DType =
+  | 'C64'
+  | 'F64'
+  | 'I64'
+  | 'U64'
+  | 'F32'
+  | 'I32'
+  | 'U32'
+  | 'F16'
+  | 'BF16'
+  | 'I16'
+  | 'U16'
+  | 'I8'
+  | 'U8'
+  | 'BOOL'
+  | 'F8_E4M3'
+  | 'F8_E5M2'
+  | 'F8_E8M0';
+
+const ELEMENT_BYTES: Readonly<Record<DType, number>> = {
   C64: 8,
   F64: 8,
   I64: 8,
@@ -22,8 +41,7 @@ const ELEMENT_BYTES = {
   F8_E4M3: 1,
   F8_E5M2: 1,
   F8_E8M0: 1,
-} as const;
-export type DType = keyof typeof ELEMENT_BYTES;
+};
 const DTYPES = Object.keys(ELEMENT_BYTES) as DType[];
 
 /** The limit of the format's own library. */

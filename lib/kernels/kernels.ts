@@ -14,11 +14,13 @@ export function padBatch(m: number): number {
   return Math.ceil(m / LANES) * LANES;
 }
 
+/** What is applied to every element of a layer's output. GELU is the exact one, by erf. */
+export type Activation = 'none' | 'relu' | 'gelu' | 'silu' | 'sigmoid' | 'tanh';
 export const ACTIVATIONS = ['none', 'relu', 'gelu', 'silu', 'sigmoid', 'tanh'] as const;
-export type Activation = (typeof ACTIVATIONS)[number];
 
+/** How a block is scored by its weights alone. */
+export type Criterion = 'mean-abs' | 'l1' | 'l2' | 'max-abs';
 export const CRITERIA = ['mean-abs', 'l1', 'l2', 'max-abs'] as const;
-export type Criterion = (typeof CRITERIA)[number];
 
 /** Block sparse row arrays, as PyTorch and SciPy have them; truncated edge blocks are padded with zeros. */
 export interface BsrArrays {
@@ -29,6 +31,7 @@ export interface BsrArrays {
   readonly values: Float32Array;
 }
 
+/** How a layer serves a batch. */
 export interface LayerInfo {
   /** The kernel that serves a batch of this size. */
   readonly kernel: 'rows' | 'panels';

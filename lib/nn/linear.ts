@@ -39,7 +39,10 @@ export class Linear {
       equal(linear.#matrix.colIndices, linear.#colIndices);
   }
 
-  /** Copies `weights`. Throws TypeError or RangeError when they do not fit the layer. */
+  /**
+   * Copies `weights`. Throws TypeError or RangeError when they do not fit the layer.
+   * @internal
+   */
   constructor(stage: Stage, weights: LinearWeights, name = stage.name) {
     const { inFeatures, outFeatures } = stage.spec;
     this.name = stage.name;
@@ -68,7 +71,10 @@ export class Linear {
     return this.#matrix;
   }
 
-  /** The kernels' view of the matrix' structure. */
+  /**
+   * The kernels' view of the matrix' structure.
+   * @internal
+   */
   get pattern(): Pattern {
     checkReceiver(this);
     return this.#pattern;

@@ -1,6 +1,6 @@
 /** Cross-entropy of the softmax of the outputs against class labels, or mean squared error. */
+export type LossName = 'cross-entropy' | 'mse';
 export const LOSSES = ['cross-entropy', 'mse'] as const;
-export type LossName = (typeof LOSSES)[number];
 
 /** What a data set's rows should give: class ids, one a row, or row-major [count, outFeatures]. */
 export type Targets = Int32Array | Uint8Array | Float32Array;

@@ -30,7 +30,10 @@ export class Network {
 
   readonly layers: readonly LayerSpec[];
   readonly linears: readonly Linear[];
-  /** The layers as the passes run them. */
+  /**
+   * The layers as the passes run them.
+   * @internal
+   */
   readonly plan: Plan;
 
   private constructor(layers: readonly LayerSpec[], weights: readonly LinearWeights[]) {

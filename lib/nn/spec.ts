@@ -19,12 +19,13 @@ export interface ActivationSpec {
   readonly type: Exclude<Activation, 'none'>;
 }
 
-/** In training each element becomes 0 with probability `p` (0 <= p < 1), the others are scaled by 1 / (1 - p). */
+/** In training each element becomes 0 with probability `p`, at least 0 and below 1; the others are scaled by 1 / (1 - p). */
 export interface DropoutSpec {
   readonly type: 'dropout';
   readonly p: number;
 }
 
+/** One entry of a network's list of layers. */
 export type LayerSpec = LinearSpec | ActivationSpec | DropoutSpec;
 
 /** One linear layer with what follows it up to the next one. */

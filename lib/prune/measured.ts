@@ -1,6 +1,6 @@
 import { BlocksparseError, rangeError } from '../errors.ts';
 import { kernels } from '../kernels/choose.ts';
-import { CRITERIA } from '../kernels/kernels.ts';
+import { CRITERIA, type Criterion } from '../kernels/kernels.ts';
 import type { Dataset } from '../nn/dataset.ts';
 import type { Linear } from '../nn/linear.ts';
 import { type LossName, losses, type Targets } from '../nn/loss.ts';
@@ -16,12 +16,12 @@ import { BlockMask } from '../sparse/mask.ts';
  * - taylor: (sum of w g)², the square of that loss to first order (Molchanov et al. 2019, for groups)
  * - variance: sum of w² var(x), what the layer's output loses; needs no labels
  */
+export type MeasuredCriterion = 'fisher' | 'taylor' | 'variance';
 export const MEASURED_CRITERIA = ['fisher', 'taylor', 'variance'] as const;
-export type MeasuredCriterion = (typeof MEASURED_CRITERIA)[number];
 
 /** Everything `prune` can rank blocks by: from the weights alone, or measured on data. */
+export type PruningCriterion = Criterion | MeasuredCriterion;
 export const PRUNING_CRITERIA = [...CRITERIA, ...MEASURED_CRITERIA] as const;
-export type PruningCriterion = (typeof PRUNING_CRITERIA)[number];
 
 export function isMeasured(criterion: PruningCriterion): criterion is MeasuredCriterion {
   return (MEASURED_CRITERIA as readonly string[]).includes(criterion);
