@@ -17,15 +17,16 @@ namespace {
 constexpr int kSums = 12;
 constexpr int64_t kRounds = 4096;
 
-// `PIN` makes an operand opaque once a round, or the compiler would compute the sums ahead of time.
-#define FMA_LOOP(V, PIN)                                     \
-  V sum[kSums] = {};                                         \
-  V a = V{} + 0.5f, b = V{} + 1e-3f;                         \
-  for (int64_t round = 0; round < kRounds; ++round) {        \
-    asm volatile("" : PIN(a), PIN(b));                       \
-    for (int i = 0; i < kSums; ++i) sum[i] = sum[i] * a + b; \
-  }                                                          \
-  for (int i = 1; i < kSums; ++i) sum[0] += sum[i];          \
+// `PIN` makes a value opaque: the compiler would merge equal sums, or compute them ahead of time.
+#define FMA_LOOP(V, PIN)                                          \
+  V sum[kSums] = {};                                              \
+  V a = V{} + 0.5f, b = V{} + 1e-3f;                              \
+  for (int i = 0; i < kSums; ++i) asm volatile("" : PIN(sum[i])); \
+  for (int64_t round = 0; round < kRounds; ++round) {             \
+    asm volatile("" : PIN(a), PIN(b));                            \
+    for (int i = 0; i < kSums; ++i) sum[i] = sum[i] * a + b;      \
+  }                                                               \
+  for (int i = 1; i < kSums; ++i) sum[0] += sum[i];               \
   return sum[0][0];
 
 #define READ_LOOP(V)                                                                       \
