@@ -27,6 +27,7 @@ export interface LineChart extends Labels {
     readonly level?: boolean;
   }[];
   readonly logX?: boolean;
+  readonly logY?: boolean;
   readonly formatX?: (value: number) => string;
   readonly formatY?: (value: number) => string;
 }
@@ -69,19 +70,18 @@ function legend(names: readonly string[]): string {
 
 /** Lines with a mark at each point. Points that are not finite (or not positive, on a log axis) are an error. */
 export function lineChart(chart: LineChart): string {
-  const { series, logX = false, formatX = significant, formatY = significant } = chart;
+  const { series, logX = false, logY = false, formatX = significant, formatY = significant } = chart;
   const points = series.flatMap((one) => one.points.map((point) => point));
   for (const [x, y] of points)
-    if (!Number.isFinite(x) || !Number.isFinite(y) || (logX && x <= 0))
-      throw rangeError('points', logX ? 'finite, with x above 0' : 'finite', [x, y]);
+    if (!Number.isFinite(x) || !Number.isFinite(y) || (logX && x <= 0) || (logY && y <= 0))
+      throw rangeError('points', logX || logY ? 'finite, and above 0 on a log axis' : 'finite', [x, y]);
   const xs = points.map(([x]) => x);
   const ys = points.map(([, y]) => y);
   const xDomain = points.length === 0 ? [1, 10] : widen(Math.min(...xs), Math.max(...xs));
-  const yDomain = points.length === 0 ? [0, 1] : widen(Math.min(...ys), Math.max(...ys));
+  const yDomain = points.length === 0 ? [logY ? 0.1 : 0, 1] : widen(Math.min(...ys), Math.max(...ys));
   const xScale = (logX ? scaleLog : scaleLinear)(xDomain, [LEFT, RIGHT]);
-  const yScale = scaleLinear(yDomain, [BOTTOM, TOP]).nice();
-  const horizontal = yScale
-    .ticks(6)
+  const yScale = logY ? scaleLog(yDomain, [BOTTOM, TOP]) : scaleLinear(yDomain, [BOTTOM, TOP]).nice();
+  const horizontal = (logY ? logTicks(yDomain[0], yDomain[1]) : yScale.ticks(6))
     .map((tick) => gridLine(yScale(tick), formatY(tick)))
     .join('');
   const ticks = logX ? logTicks(xDomain[0], xDomain[1]) : xScale.ticks(8);

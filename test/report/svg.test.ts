@@ -42,11 +42,14 @@ describe('lineChart', () => {
     expect(svg).not.toMatch(/NaN|undefined|a < b/);
   });
 
-  it('orders a logarithmic axis by the logarithm', () => {
+  it('orders logarithmic axes by the logarithm', () => {
     const points = [0.01, 0.1, 1].map((x): [number, number] => [x, x]);
-    const svg = lineChart({ ...labels, logX: true, series: [{ name: 's', points }] });
-    const [a, b, c] = [...svg.matchAll(/<circle cx="([\d.]+)"/g)].map((match) => Number(match[1]));
-    expect(b - a).toBeCloseTo(c - b, 0);
+    const svg = lineChart({ ...labels, logX: true, logY: true, series: [{ name: 's', points }] });
+    for (const axis of ['x', 'y']) {
+      const marks = [...svg.matchAll(new RegExp(`<circle.*? c${axis}="([\\d.]+)"`, 'g'))];
+      const [a, b, c] = marks.map((match) => Number(match[1]));
+      expect(b - a).toBeCloseTo(c - b, 0);
+    }
   });
 
   it('copes with one point, none, and equal ones', () => {
