@@ -15,6 +15,8 @@
  *     npm install --prefix bench                                                    onnxruntime-node
  *     apt-get install libopenblas-dev libdnnl-dev libxsmm-dev libblis-dev           OpenBLAS, oneDNN, LIBXSMM, BLIS
  *     npm run bench:peers                                                           builds their modules
+ *
+ * PyTorch and SciPy: python bench/kernels/pytorch.py --help.
  */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
