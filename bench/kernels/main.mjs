@@ -5,7 +5,7 @@
  *     npm run bench -- --all                                     the whole grid, hours
  *     npm run bench -- --block 16x16 --batch 128 --sparsity 90   any cells; also --shape, --threads; with commas
  *     npm run bench -- --goals                                   what the kernels are meant to reach, and do
- *     npm run bench -- --out FOLDER                              also results.json and plots (SVG)
+ *     npm run bench -- --out FOLDER                              also results.json, tables.md and plots (SVG)
  *
  * `ours` is BsrLinear.forward: row-major in and out, the call from JavaScript included. `network` is one layer
  * within a network, its activations left as they are between layers. Peers are timed without JavaScript (but for

@@ -19,6 +19,7 @@ import {
   groupBy,
   groupTable,
   groupTitle,
+  markdown,
   slowerThanDense,
 } from './summary.mjs';
 
@@ -104,7 +105,12 @@ function printSlower(rows) {
 function write(out, results) {
   mkdirSync(out, { recursive: true });
   writeFileSync(join(out, 'results.json'), `${JSON.stringify(results, null, 1)}\n`);
-  console.log(`\n${join(out, 'results.json')} and ${writePlots(out, results.rows)} plots written`);
+  const sparsities = [...new Set(results.rows.map((row) => row.sparsity))];
+  writeFileSync(
+    join(out, 'tables.md'),
+    sparsities.map((sparsity) => markdown(results.rows, sparsity)).join('\n'),
+  );
+  console.log(`\n${join(out, 'results.json')}, tables.md and ${writePlots(out, results.rows)} plots written`);
 }
 
 export async function run({ selection, goals, out }) {

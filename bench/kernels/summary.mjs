@@ -158,3 +158,41 @@ function verdict(target, value, least, reached, cells) {
   const yes = value >= least ? 'yes' : 'no';
   return cells > 1 ? `${yes}, ${reached} of ${cells}` : yes;
 }
+
+/**
+ * A table in Markdown for each shape and number of threads: blocks down, batches across, at one sparsity. A cell is
+ * the layer's time and speed-up over the fastest dense, then those of the layer in a network, and its share of the
+ * peak.
+ */
+export function markdown(rows, sparsity) {
+  const line = (cells) => `| ${cells.join(' | ')} |`;
+  return groupBy(
+    rows.filter((row) => row.sparsity === sparsity),
+    'shape',
+    'threads',
+  )
+    .map((all) => {
+      const [{ shape, threads }] = all;
+      const batches = groupBy(all, 'batch');
+      // Each block's run has its own: the median of them, and whose it is.
+      const dense = (list) => {
+        const times = list.map(fastestDense).sort(([, a], [, b]) => a - b);
+        const [name, time] = times[times.length >> 1];
+        return `${name} ${significant(time)} µs`;
+      };
+      const cell = ({ ours, network, derived }) =>
+        `${significant(ours)} µs, ${factor(derived.ours.overFastestDense)}; ` +
+        `${significant(network)} µs, ${factor(derived.network.overFastestDense)}, ${share(derived.network.share)}`;
+      return [
+        line([
+          `${shape}, ${sparsity} %, ${threads === 1 ? 'one thread' : `${threads} threads`}`,
+          ...batches.map(([{ batch }]) => `M = ${batch}`),
+        ]),
+        line(['---', ...batches.map(() => '---')]),
+        line(['fastest dense', ...batches.map(dense)]),
+        ...groupBy(all, 'block').map((list) => line([list[0].block, ...list.map(cell)])),
+        '',
+      ].join('\n');
+    })
+    .join('\n');
+}

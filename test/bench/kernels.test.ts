@@ -4,7 +4,14 @@ import { describe, expect, it } from 'vitest';
 import { GOALS, goalGroups, judge } from '../../bench/kernels/goals.mjs';
 import { BATCHES, BLOCKS, groups, SHAPES, SPARSITIES, select, THREADS } from '../../bench/kernels/grid.mjs';
 import { cleanEnvironment, traps } from '../../bench/kernels/peers.mjs';
-import { breakEven, derive, fastestDense, goalTable, slowerThanDense } from '../../bench/kernels/summary.mjs';
+import {
+  breakEven,
+  derive,
+  fastestDense,
+  goalTable,
+  markdown,
+  slowerThanDense,
+} from '../../bench/kernels/summary.mjs';
 
 interface Group {
   shape: string;
@@ -89,6 +96,17 @@ describe('what the rows say', () => {
     // Faster, slower, faster: only the last change counts.
     expect(breakEven([row(0, 70), row(50, 100), row(100, 60)])).toBeCloseTo(75);
     expect(breakEven([row(0, 160, 70), row(50, 90, 40)], 'network')).toBe(0);
+  });
+
+  it('a table in Markdown has blocks down and batches across, at one sparsity', () => {
+    const rows = [row(90, 10, 5), { ...row(90, 16, 8), batch: 32 }, row(80, 20)].map(derive);
+    expect(markdown(rows, 90).split('\n')).toEqual([
+      '| 768x768, 90 %, one thread | M = 8 | M = 32 |',
+      '| --- | --- | --- |',
+      '| fastest dense | onednn 80.0 µs | onednn 80.0 µs |',
+      '| 4x4 | 10.0 µs, x8.00; 5.00 µs, x16.0, 10 % | 16.0 µs, x5.00; 8.00 µs, x10.0, 6 % |',
+      '',
+    ]);
   });
 
   it('a layer may be slower than our own dense by a twentieth', () => {
