@@ -18,10 +18,10 @@ import {
   targetSparsity,
 } from '../../dist/index.js';
 import { Random } from '../../dist/nn/random.js';
-import { FRACTIONS, paperDensity, REGROWTH, REPORTED, ROUNDS, SHORT_ROUND } from './grid.mjs';
-import { bytesOf, timesOf } from './measure.mjs';
+import { FRACTIONS, paperDensity, REGROWTH, ROUNDS, SHORT_ROUND } from './grid.mjs';
+import { bytesOf } from './measure.mjs';
 
-const LAYERS = [
+export const LAYERS = [
   { type: 'linear', inFeatures: 784, outFeatures: 300 },
   { type: 'relu' },
   { type: 'linear', inFeatures: 300, outFeatures: 100 },
@@ -61,7 +61,7 @@ export async function denseNetwork({ dataSet, seed }, sets, budget, folder) {
  * The records of all rounds. `stage` is the round of the paper's schedule that a record compares with, null where
  * there is none (the rounds of a cubic schedule before its last).
  */
-export async function runCell(cell, network, sets, budget, samples) {
+export async function runCell(cell, network, sets, budget) {
   const { method, seed } = cell;
   const block = cell.block.split('x').map(Number);
   const retrain = (epochs) => ({
@@ -69,8 +69,7 @@ export async function runCell(cell, network, sets, budget, samples) {
     ...fitOptions(budget, epochs, deriveSeed(seed, RETRAINING), sets.validation),
   });
   const records = [];
-  const record = async (round, stage) => {
-    const timed = stage !== null && REPORTED.includes(stage) && method !== 'dense';
+  const record = (round, stage) => {
     records.push({
       round,
       stage,
@@ -79,7 +78,6 @@ export async function runCell(cell, network, sets, budget, samples) {
       validationAccuracy: evaluate(network, sets.validation).accuracy,
       testAccuracy: evaluate(network, sets.test).accuracy,
       bytes: bytesOf(network),
-      ...(timed && { microseconds: await timesOf(network, samples) }),
     });
   };
   const retrained = async (round, epochs) => {
@@ -93,18 +91,18 @@ export async function runCell(cell, network, sets, budget, samples) {
     for (let round = 0; round < ROUNDS; round++) {
       if (method === 'random') drop(network, block, randomly, (l) => ({ dropFraction: FRACTIONS[l] }));
       await retrained(round, budget.epochs);
-      await record(round, round);
+      record(round, round);
     }
   } else if (method === 'one-shot') {
     drop(network, block, scoreBlocks, (l) => ({ sparsity: shortSparsity(l) }));
     await retrained(0, (SHORT_ROUND + 1) * budget.epochs);
-    await record(0, SHORT_ROUND);
+    record(0, SHORT_ROUND);
   } else if (method === 'cubic')
     for (let round = 0; round <= SHORT_ROUND; round++) {
       const due = (l) => ({ type: 'cubic', sparsity: shortSparsity(l), rounds: SHORT_ROUND + 1 });
       drop(network, block, scoreBlocks, (l) => ({ sparsity: targetSparsity(due(l), round) }));
       await retrained(round, budget.epochs);
-      await record(round, round === SHORT_ROUND ? round : null);
+      record(round, round === SHORT_ROUND ? round : null);
     }
   else if (method === REGROWTH) {
     // One run to each density, with all the epochs that the paper's rounds take to get there.
@@ -120,7 +118,7 @@ export async function runCell(cell, network, sets, budget, samples) {
         // 200, but for trials with tiny budgets.
         every: Math.min(200, Math.floor(steps / 10)),
       });
-      await record(i, stage);
+      record(i, stage);
     }
   } else {
     const global = method.endsWith('-global');

@@ -11,13 +11,14 @@ export function paperDensity(round) {
   return WEIGHTS.reduce((sum, weights, l) => sum + weights * (1 - FRACTIONS[l]) ** (round + 1), 0) / all;
 }
 
-/** Rounds whose numbers stand in tables, and where speed is measured, with the densities they go by. */
+/** Rounds whose numbers stand in tables, with the densities they go by. */
 export const DENSITY_NAMES = { 3: '41 %', 6: '21 %', 10: '8.67 %', 12: '5.57 %', 15: '2.87 %' };
 export const REPORTED = Object.keys(DENSITY_NAMES).map(Number);
 /** The round of 8.67 %, where one-shot and cubic pruning end. */
 export const SHORT_ROUND = 10;
+export const LAST_ROUND = ROUNDS - 1;
 
-const BLOCKS = ['1x1', '2x2', '3x3', '4x4', '5x5', '6x6', '8x8', '16x16', '16x1'];
+export const BLOCKS = ['1x1', '2x2', '3x3', '4x4', '5x5', '6x6', '8x8', '16x16', '16x1'];
 /** Blocks on which the better scores and budgets are tried. */
 export const METHOD_BLOCKS = ['4x4', '8x8', '16x16', '16x1'];
 /** Section "better than the paper": how blocks are scored, and whether layers share one budget. */

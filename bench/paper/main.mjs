@@ -3,13 +3,18 @@
  *
  *     npm run paper -- --data fashion=DIR --data mnist=DIR [--seeds 5] [--shard 1/2] [--only TEXT]
  *     npm run paper -- --quick
+ *     npm run paper -- speed [--only BLOCK] [--samples 9] [--out DIR]
+ *     npm run paper -- cache [--only BLOCK] [--out DIR]
  *     npm run paper -- report [--cells DIR] [--out DIR]
  *
  * One JSON a finished cell goes to bench/paper/cells; cells found there are not run again, so an interrupted grid
  * goes on where it was, and shards run elsewhere merge by copying their files there. DIR holds MNIST's four files.
  * --quick runs a small grid on the data in the repository, into bench/paper/work/quick, and reports on it. --list
  * only names the cells that are still to run. --cells, --out and --work (trained dense networks) name other folders;
- * --dense-epochs, --epochs and --validation another budget; --samples how many timings a median is taken of.
+ * --dense-epochs, --epochs and --validation another budget.
+ *
+ * speed takes a minute on a quiet machine and writes speed.json; cache needs valgrind and g++, takes some ten minutes,
+ * and writes cache.json. Both depend on structure alone and need no cells. --samples: timings a median is taken of.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -22,7 +27,9 @@ process.env.BLOCKSPARSE_THREADS ??= '1';
 const { loadDataset, runtime, split } = await import('../../dist/index.js');
 const { writeFileAtomic } = await import('../../dist/format/atomic.js');
 const { denseNetwork, runCell } = await import('./cell.mjs');
-const { gridOf, REPORTED } = await import('./grid.mjs');
+const { measureCache, missingForCache } = await import('./cache.mjs');
+const { BLOCKS, gridOf, REPORTED } = await import('./grid.mjs');
+const { measureSpeed } = await import('./measure.mjs');
 const { report } = await import('./report.mjs');
 
 const here = fileURLToPath(new URL('.', import.meta.url));
@@ -72,12 +79,45 @@ const root = quick ? join(here, 'work/quick') : here;
 const cellFolder = flags.cells ?? join(root, 'cells');
 const outFolder = flags.out ?? root;
 
-if (positionals.length > 1 || !['run', 'report', undefined].includes(positionals[0]))
-  fail(`unknown command ${positionals.join(' ')}: it is run (default) or report`);
+const samples = wholeNumber('samples', flags.samples);
+
+if (positionals.length > 1 || !['run', 'speed', 'cache', 'report', undefined].includes(positionals[0]))
+  fail(`unknown command ${positionals.join(' ')}: it is run (default), speed, cache or report`);
+if (positionals[0] === 'speed' || positionals[0] === 'cache') {
+  await measureStructure(positionals[0]);
+  process.exit(0);
+}
 if (positionals[0] === 'report') {
   if (!hasCells()) fail(`no cells in ${cellFolder}`);
   await report(cellFolder, outFolder);
   process.exit(0);
+}
+
+function environment() {
+  const { backend, isa, threads } = runtime();
+  return { node: process.version, cpu: cpus()[0]?.model, backend, isa, threads };
+}
+
+/** Writes speed.json or cache.json: one line a record, so that changes can be read. */
+async function measureStructure(what) {
+  const blocks = BLOCKS.filter((block) => flags.only === undefined || block === flags.only);
+  if (blocks.length === 0) fail(`--only must be one of ${BLOCKS.join(', ')}, but is ${flags.only}`);
+  const lacking = what === 'cache' ? missingForCache() : null;
+  if (lacking !== null) {
+    console.log(`cache: skipped, since ${lacking}`);
+    return;
+  }
+  const date = new Date().toISOString().slice(0, 10);
+  const { records, ...how } =
+    what === 'cache'
+      ? measureCache(blocks, console.log)
+      : { environment: environment(), records: await measureSpeed(blocks, samples, console.log) };
+  const lines = records.map((record) => JSON.stringify(record)).join(',\n');
+  const head = JSON.stringify({ date, ...how }).slice(0, -1);
+  mkdirSync(outFolder, { recursive: true });
+  const file = join(outFolder, `${what}.json`);
+  await writeFileAtomic(file, [Buffer.from(`${head},\n"records":[\n${lines}\n]}\n`)]);
+  console.log(`${records.length} records: ${file}`);
 }
 
 /** [key, folder] of each data set; the folder undefined for the embedded one. */
@@ -101,7 +141,6 @@ const budget = {
   validation: wholeNumber('validation', flags.validation ?? (quick ? '1000' : '5000')),
 };
 const seeds = flags.seeds === undefined ? (quick ? 2 : 5) : wholeNumber('seeds', flags.seeds);
-const samples = wholeNumber('samples', flags.samples);
 const shard = /^(\d+)\/(\d+)$/.exec(flags.shard)?.slice(1).map(Number);
 if (!shard || shard[0] < 1 || shard[0] > shard[1])
   fail(`--shard must be i/n with i from 1 to n, but is ${flags.shard}`);
@@ -162,14 +201,13 @@ for (const [i, cell] of open.entries()) {
   const began = performance.now();
   const sets = await setsOf(cell.dataSet);
   const { network, result: dense } = await denseNetwork(cell, sets, budget, modelFolder);
-  const rounds = await runCell(cell, network, sets, budget, samples);
-  const { backend, isa, threads } = runtime();
+  const rounds = await runCell(cell, network, sets, budget);
   const content = {
     ...cell,
     dataSetName: sets.name,
     images: { train: sets.train.count, validation: sets.validation.count, test: sets.test.count },
     budget,
-    environment: { node: process.version, cpu: cpus()[0]?.model, backend, isa, threads },
+    environment: environment(),
     dense,
     rounds,
     seconds: (performance.now() - began) / 1000,

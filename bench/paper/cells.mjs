@@ -1,0 +1,46 @@
+/** The kept cells, and values of them seed by seed. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+export class Cells {
+  constructor(folder) {
+    this.all = readdirSync(folder)
+      .filter((name) => name.endsWith('.json'))
+      .sort()
+      .map((name) => JSON.parse(readFileSync(join(folder, name), 'utf8')));
+  }
+
+  of(dataSet, method, block = '4x4') {
+    return this.all.filter(
+      (cell) => cell.dataSet === dataSet && cell.method === method && cell.block === block,
+    );
+  }
+
+  /** One value a seed: `pick` of the record at `stage`. */
+  values(dataSet, method, block, stage, pick = ({ testAccuracy }) => testAccuracy * 100) {
+    return this.of(dataSet, method, block).flatMap(({ rounds }) =>
+      rounds.filter((record) => record.stage === stage).map(pick),
+    );
+  }
+
+  /** Differences in points of test accuracy to the paper's recipe, seed by seed. */
+  gains(dataSet, method, block, stage, base = 'paper') {
+    const accuracy = (cell) => cell.rounds.find((record) => record.stage === stage)?.testAccuracy;
+    const bases = new Map(this.of(dataSet, base, block).map((cell) => [cell.seed, accuracy(cell)]));
+    return this.of(dataSet, method, block)
+      .filter((cell) => bases.get(cell.seed) !== undefined && accuracy(cell) !== undefined)
+      .map((cell) => (accuracy(cell) - bases.get(cell.seed)) * 100);
+  }
+
+  blocks(dataSet) {
+    const found = new Set(
+      this.all.filter((c) => c.dataSet === dataSet && c.method === 'paper').map((c) => c.block),
+    );
+    return [...found].sort((a, b) => size(a) - size(b));
+  }
+}
+
+const size = (block) => {
+  const [r, c] = block.split('x').map(Number);
+  return r * c + (r === c ? 0.5 : 0);
+};
