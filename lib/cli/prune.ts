@@ -2,9 +2,16 @@ import { resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { loadDataset } from '../data/dataset.ts';
 import { Model } from '../format/model.ts';
+import type { Network } from '../nn/network.ts';
 import { PRUNING_CRITERIA, type PruningCriterion } from '../prune/measured.ts';
 import { prune } from '../prune/prune.ts';
-import { paperSchedule, type Schedule, type TargetSchedule } from '../prune/schedule.ts';
+import {
+  paperSchedule,
+  type RoundsSchedule,
+  type Schedule,
+  sparsityAt,
+  type TargetSchedule,
+} from '../prune/schedule.ts';
 import { percent } from '../report/numbers.ts';
 import { interruptible } from './interrupt.ts';
 import { checkFits, loadModel, type ModelOptions, modelOptions } from './model.ts';
@@ -22,13 +29,23 @@ import {
 } from './options.ts';
 import { makeOutput } from './output.ts';
 
-interface Options extends TrainingOptions, ModelOptions {
-  block: [number, number];
+interface Recipe {
   schedule: 'paper' | TargetSchedule['type'];
-  sparsity?: number;
-  rounds: number;
   criterion: PruningCriterion;
   scope: 'layer' | 'global';
+}
+
+/** What options that are not given are. `best` is what bench/paper/RESULTS.md found, of what can be resumed. */
+const RECIPES: Record<'best' | 'paper', Recipe> = {
+  best: { schedule: 'exponential', criterion: 'fisher', scope: 'global' },
+  paper: { schedule: 'paper', criterion: 'mean-abs', scope: 'layer' },
+};
+
+interface Options extends TrainingOptions, ModelOptions, Partial<Recipe> {
+  recipe: keyof typeof RECIPES;
+  block: [number, number];
+  sparsity?: number;
+  rounds: number;
   floor?: number | 'auto';
   output: string;
   resume: boolean;
@@ -44,30 +61,46 @@ export function pruneCommand(): Command {
       new Option('--block <shape>', 'rows x columns of a block').argParser(blockShape).default([4, 4], '4x4'),
     )
     .addOption(
-      new Option('--schedule <name>', 'how sparsity grows over the rounds')
-        .choices(['paper', 'one-shot', 'linear', 'exponential', 'cubic'])
-        .default('paper'),
+      new Option(
+        '--recipe <name>',
+        'best: exponential schedule, fisher scores, one budget over all layers; ' +
+          'paper: its schedule, mean-abs scores, each layer for itself. Options below replace parts of it',
+      )
+        .choices(['best', 'paper'])
+        .default('best'),
     )
     .addOption(
-      new Option('--sparsity <x>', "final sparsity, 0 to 1; for every schedule but the paper's").argParser(
-        number(0, 1),
-      ),
+      new Option('--schedule <name>', 'how sparsity grows over the rounds').choices([
+        'paper',
+        'one-shot',
+        'linear',
+        'exponential',
+        'cubic',
+      ]),
+    )
+    .addOption(
+      new Option(
+        '--sparsity <x>',
+        "final sparsity, 0 to 1; not for the paper's schedule (default: what that would reach)",
+      ).argParser(number(0, 1)),
     )
     .addOption(new Option('--rounds <n>', 'rounds').argParser(integer(1, 10_000)).default(16))
     .addOption(
-      new Option('--criterion <name>', 'score of a block; the last three are measured on training images')
-        .choices([...PRUNING_CRITERIA])
-        .default('mean-abs'),
+      new Option(
+        '--criterion <name>',
+        'score of a block; the last three are measured on training images',
+      ).choices([...PRUNING_CRITERIA]),
     )
     .addOption(
-      new Option('--scope <name>', 'select blocks in each layer, or over all layers together')
-        .choices(['layer', 'global'])
-        .default('layer'),
+      new Option('--scope <name>', 'select blocks in each layer, or over all layers together').choices([
+        'layer',
+        'global',
+      ]),
     )
     .addOption(
       new Option(
         '--floor <x>',
-        'least density of a layer: a number, or auto (with --scope global)',
+        'least density of a layer: a number, or auto (with --scope global, and its default)',
       ).argParser((text) => (text === 'auto' ? text : number(0, 1)(text))),
     );
   modelOptions(command);
@@ -78,23 +111,20 @@ export function pruneCommand(): Command {
     .addOption(jsonOption())
     .addHelpText(
       'after',
-      '\nExample:\n  $ blocksparse prune dense.safetensors --block 4x4 --schedule paper --output pruned.safetensors' +
+      '\nExample:\n  $ blocksparse prune dense.safetensors --block 4x4 --sparsity 0.9 --output pruned.safetensors' +
         '\n\nCtrl-C leaves the last finished round in the output file; the same command with --resume goes on.',
     )
     .action(async (path: string, options: Options, self: Command) => {
-      const { schedule, sparsity } = options;
-      if ((schedule === 'paper') !== (sparsity === undefined))
-        self.error(
-          schedule === 'paper'
-            ? "error: --sparsity does not go with the paper's schedule, which has fixed fractions"
-            : `error: the ${schedule} schedule needs --sparsity`,
-          { exitCode: 2 },
-        );
+      const { schedule, scope } = chosen(options);
+      if (schedule === 'paper' && options.sparsity !== undefined)
+        self.error("error: --sparsity does not go with the paper's schedule, which has fixed fractions", {
+          exitCode: 2,
+        });
       if (resolve(path) === resolve(options.output))
         self.error('error: --output must be another file than the model, which pruning would replace', {
           exitCode: 2,
         });
-      if (schedule === 'paper' && options.scope === 'global')
+      if (schedule === 'paper' && scope === 'global')
         self.error(
           "error: the paper's schedule selects in each layer; --scope global needs another --schedule",
           {
@@ -105,13 +135,33 @@ export function pruneCommand(): Command {
     });
 }
 
-function scheduleOf(options: Options, layers: number): Schedule {
-  const { schedule: type, sparsity = 0, rounds } = options;
-  return type === 'paper' ? paperSchedule(layers, rounds) : { type, sparsity, rounds };
+/** The recipe with the options that replace parts of it. The paper's schedule leaves no choice of scope. */
+function chosen({ recipe, schedule, criterion, scope }: Options): Recipe {
+  const usual = RECIPES[recipe];
+  const type = schedule ?? usual.schedule;
+  return {
+    schedule: type,
+    criterion: criterion ?? usual.criterion,
+    scope: scope ?? (type === 'paper' ? 'layer' : usual.scope),
+  };
+}
+
+function scheduleOf(type: Recipe['schedule'], options: Options, network: Network): Schedule {
+  const paper = paperSchedule(network.linears.length, options.rounds);
+  if (type === 'paper') return paper;
+  return { type, sparsity: options.sparsity ?? sparsityOf(paper, network), rounds: options.rounds };
+}
+
+/** Of all weights, when the paper's rounds are over. */
+function sparsityOf(paper: RoundsSchedule, network: Network): number {
+  const weights = network.linears.map(({ inFeatures, outFeatures }) => inFeatures * outFeatures);
+  const gone = weights.map((count, l) => count * sparsityAt(paper, 1, l));
+  return gone.reduce((a, b) => a + b) / weights.reduce((a, b) => a + b);
 }
 
 async function pruneFile(path: string, options: Options, signal: AbortSignal): Promise<void> {
   const { rounds, seed, epochs, output: checkpoint } = options;
+  const { schedule, criterion, scope } = chosen(options);
   const output = makeOutput(options.json);
   const model = await loadModel(path, options);
   const network = model.toNetwork();
@@ -126,10 +176,10 @@ async function pruneFile(path: string, options: Options, signal: AbortSignal): P
   try {
     const result = await prune(network, {
       blockShape: options.block,
-      schedule: scheduleOf(options, network.linears.length),
-      criterion: options.criterion,
-      scope: options.scope,
-      ...(options.floor === undefined ? {} : { floor: options.floor }),
+      schedule: scheduleOf(schedule, options, network),
+      criterion,
+      scope,
+      floor: options.floor ?? (scope === 'global' ? 'auto' : 0),
       retrain: {
         data: train,
         epochs,

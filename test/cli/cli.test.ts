@@ -68,10 +68,11 @@ describe('help and usage', () => {
     ['prune', 'm', '--output', './m'],
     ['prune', 'm', '--output', 'x', '--block', '0x4'],
     ['prune', 'm', '--output', 'x', '--block', '4x4x4'],
-    ['prune', 'm', '--output', 'x', '--sparsity', '0.5'],
-    ['prune', 'm', '--output', 'x', '--schedule', 'cubic'],
+    ['prune', 'm', '--output', 'x', '--recipe', 'paper', '--sparsity', '0.5'],
+    ['prune', 'm', '--output', 'x', '--schedule', 'paper', '--sparsity', '0.5'],
+    ['prune', 'm', '--output', 'x', '--recipe', 'worst'],
     ['prune', 'm', '--output', 'x', '--schedule', 'cubic', '--sparsity', '1.5'],
-    ['prune', 'm', '--output', 'x', '--scope', 'global'],
+    ['prune', 'm', '--output', 'x', '--recipe', 'paper', '--scope', 'global'],
     ['evaluate', 'm', 'n'],
     ['bench', 'm', '--batches', '0'],
     ['bench', 'm', '--batches', '16777216'],
@@ -220,6 +221,26 @@ describe('prune', () => {
     expect(stdout).toMatch(/saved .*cubic.safetensors, density 2\d\.\d\d %/);
     expect(stderr.match(/^round \d\/3: density/gm)).toHaveLength(3);
     expect((await Model.load(output)).density).toBeCloseTo(0.25, 1);
+  });
+
+  it('follows the better recipe, to the density of the paper, which is one option away', async () => {
+    const how = ['--rounds', '3', '--epochs', '1'];
+    const densities = async (...recipe: string[]) => {
+      const output = join(folder, `recipe-${recipe.length}.safetensors`);
+      expect((await cli(pruneArgs(output, ...how, ...recipe))).code).toBe(0);
+      const { density, matrices, info } = await Model.load(output);
+      return { density, layers: matrices.map(({ matrix }) => matrix.density), options: info.options };
+    };
+    const best = await densities();
+    const paper = await densities('--recipe', 'paper');
+    expect(best.options).toMatchObject({ criterion: 'fisher', scope: 'global', floor: 'auto' });
+    expect(paper.options).toMatchObject({
+      criterion: 'mean-abs',
+      scope: 'layer',
+      schedule: { type: 'rounds' },
+    });
+    expect(best.density).toBeCloseTo(paper.density, 1);
+    expect(best.layers).not.toEqual(paper.layers);
   });
 
   it('takes a plain state_dict with --layers', async () => {
