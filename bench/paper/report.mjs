@@ -250,7 +250,7 @@ function better(cells, key, name, plot) {
           : `${gainText(cells.gains(key, method, block, stage))} (${cells.gains(key, method, block, stage).length})`,
       ),
     ]);
-    const drawn = ['paper', 'mean-abs-global', 'fisher', 'taylor-global', 'fisher-global', REGROWTH];
+    const drawn = ['paper', 'mean-abs-global', 'fisher', 'fisher-global', REGROWTH];
     const whole = blocks.filter((block) =>
       drawn.every(
         (method) =>

@@ -8,7 +8,7 @@ import { markdown } from './text.mjs';
 
 const DRAWN = ['2x2', '4x4', '8x8', '16x16', '16x1'];
 const PATTERNS = `LeNet-300-100 with the paper's densities in each layer, the blocks that are left being random ones.
-CSR holds the weights of the 4x4 pattern one by one where it stands for itself, and runs as blocks of one weight.`;
+CSR holds the same weights one by one, in plots those of the 4x4 pattern, and runs as blocks of one weight.`;
 
 /** The kept measurements, or null. */
 function read(folder, name) {

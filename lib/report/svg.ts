@@ -158,6 +158,8 @@ export function barChart(chart: BarChart): string {
   const groups = scaleBand([...categories.keys()], [LEFT, RIGHT]).padding(0.25);
   const bars = scaleBand([...series.keys()], [0, groups.bandwidth()]).padding(0.1);
   const formatY = yScale.tickFormat(6);
+  // Small enough that the numbers of narrow bars do not run into each other.
+  const size = Math.min(11, 0.5 * bars.bandwidth()).toFixed(1);
   const horizontal = yScale
     .ticks(6)
     .map((tick) => gridLine(yScale(tick), formatY(tick)))
@@ -176,7 +178,7 @@ export function barChart(chart: BarChart): string {
             x + bars.bandwidth() / 2,
             y - 4,
             significant(one.values[g]),
-            'text-anchor="middle" font-size="11"',
+            `text-anchor="middle" font-size="${size}"`,
           )
         );
       });
