@@ -1,3 +1,4 @@
+import { existsSync, realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { loadDataset } from '../data/dataset.ts';
@@ -120,7 +121,7 @@ export function pruneCommand(): Command {
         self.error("error: --sparsity does not go with the paper's schedule, which has fixed fractions", {
           exitCode: 2,
         });
-      if (resolve(path) === resolve(options.output))
+      if (actualPath(path) === actualPath(options.output))
         self.error('error: --output must be another file than the model, which pruning would replace', {
           exitCode: 2,
         });
@@ -215,4 +216,9 @@ async function pruneFile(path: string, options: Options, signal: AbortSignal): P
   } finally {
     bar.stop();
   }
+}
+
+/** Where links lead, so that a file is known by any of its names. */
+function actualPath(path: string): string {
+  return existsSync(path) ? realpathSync(path) : resolve(path);
 }

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -200,6 +200,16 @@ describe('train and evaluate', () => {
 });
 
 describe('prune', () => {
+  it('does not write over the model it reads by another of its names', async () => {
+    const link = join(folder, 'link.safetensors');
+    symlinkSync(dense, link);
+    const before = readFileSync(dense);
+    const result = await cli(pruneArgs(link, '--rounds', '1'));
+    expect(result).toMatchObject({ code: 2 });
+    expect(result.stderr).toContain('--output must be another file');
+    expect(readFileSync(dense).equals(before)).toBe(true);
+  });
+
   it('reaches a target sparsity, tells each round, and leaves a model', async () => {
     const output = join(folder, 'cubic.safetensors');
     const how = [
