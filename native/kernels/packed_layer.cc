@@ -57,7 +57,7 @@ BlockView PackedLayer::View() const {
 }
 
 // A panel computes 16 batch rows whatever m is; the row-major design pays for each. Where they meet depends
-// on how well a block's rows fill its vectors (bench/kernels.mjs, 768 x 768 at 90 %): 16 rows or more at m =
+// on how well a block's rows fill its vectors (bench/kernels, 768 x 768 at 90 %): 16 rows or more at m =
 // 16, half a vector at 5, the flat kernel of shorter blocks at 3.
 bool PackedLayer::UsesRows(int64_t m) const { return m < (r_ >= 16 ? 16 : r_ >= 8 ? 5 : 3); }
 

@@ -16,7 +16,7 @@ constexpr int64_t kAheadColumns = 8;
 
 // One column of a block: R weights against V vectors of x. Asks for the lines of the same column of a later
 // block too: which block that is, no hardware can foresee.
-template <int R, int V, bool kUnit>
+template <int R, int V>
 inline void PanelColumn(Vec (&sum)[R][V], const float* p, int64_t row_stride, const float* x,
                         const float* next) {
   for (int v = 0; v < V; v += kHalves) __builtin_prefetch(next + v * Vec::kWidth);
@@ -26,14 +26,32 @@ inline void PanelColumn(Vec (&sum)[R][V], const float* p, int64_t row_stride, co
     xv[v].Pin();
   }
   for (int i = 0; i < R; ++i) {
-    const Vec weight = Vec::Set1(p[kUnit ? i : i * row_stride]);
+    const Vec weight = Vec::Set1(p[i * row_stride]);
     for (int v = 0; v < V; ++v) sum[i][v] = Vec::Fma(weight, xv[v], sum[i][v]);
   }
 }
 
-// R rows of block row `row` from its row `first`, V vectors of the panel from `lane`. S sums take the columns
-// of a block in turn; blocks of D columns run unrolled (0: any number).
-template <int R, int V, int S, int D, bool kUnit>
+// `depth` columns, S sums taking them in turn; a constant depth unrolls.
+template <int R, int V, int S>
+inline void PanelColumns(Vec (&sum)[S][R][V], int64_t depth, const float* p, int64_t row_stride,
+                         int64_t col_stride, const float* x, const float* next, int64_t width) {
+  int64_t k = 0;
+  for (; k + S <= depth; k += S) {
+    for (int s = 0; s < S; ++s) {
+      PanelColumn<R, V>(sum[s], p, row_stride, x, next);
+      p += col_stride;
+      x += width;
+      next += width;
+    }
+  }
+  if (S > 1 && k < depth) PanelColumn<R, V>(sum[0], p, row_stride, x, next);
+}
+
+// R rows of block row `row` from its row `first`, V vectors of the panel from `lane`. Blocks have D columns
+// (0: any number). kColumnMajor: the weights of a column lie side by side, as in packed layers and in the
+// transpose of training's. What is constant here matters: the addresses of a small block cost as much as its
+// products.
+template <int R, int V, int S, int D, bool kColumnMajor>
 void PanelTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t lane) {
   const BlockView& w = a.w;
   const int64_t out_row = row * w.r + first;
@@ -45,37 +63,32 @@ void PanelTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t la
       for (int s = 1; s < S; ++s) sum[s][i][v] = Vec::Zero();
     }
   }
-  const int64_t row_stride = w.row_stride;
-  const int64_t col_stride = w.col_stride;
+  const int64_t r = D > 0 ? D : w.r;
+  const int64_t c = D > 0 ? D : w.c;
+  const int64_t row_stride = kColumnMajor ? 1 : w.row_stride;
+  const int64_t col_stride = kColumnMajor ? r : w.col_stride;
+  const int64_t size = r * c;
   const int64_t width = a.width;
+  const int64_t step = c * width;
   const float* panel = a.x + lane;
+  const int32_t* index = w.index;
+  const int32_t begin = w.ptr[row];
   const int32_t end = w.ptr[row + 1];
   const int32_t last = w.ptr[a.end] - 1;
-  const int32_t ahead = static_cast<int32_t>(w.c >= kAheadColumns ? 1 : kAheadColumns / w.c);
-  for (int32_t e = w.ptr[row]; e < end; ++e) {
-    const int64_t column = int64_t{w.index[e]} * w.c;
-    const int64_t depth = w.in - column < w.c ? w.in - column : w.c;
-    const int64_t block = w.block == nullptr ? e : w.block[e];
-    const float* p = w.values + block * w.r * w.c + first * row_stride;
-    const float* x = panel + column * width;
-    const float* next = panel + int64_t{w.index[e + ahead < last ? e + ahead : last]} * w.c * width;
-    if (D > 0 && depth == D) {
-      for (int k = 0; k < D; ++k) {
-        PanelColumn<R, V, kUnit>(sum[k % S], p + k * (kUnit ? R : col_stride), row_stride, x + k * width,
-                                 next + k * width);
-      }
-      continue;
-    }
-    int64_t k = 0;
-    for (; k + S <= depth; k += S) {
-      for (int s = 0; s < S; ++s) {
-        PanelColumn<R, V, kUnit>(sum[s], p, row_stride, x, next);
-        p += col_stride;
-        x += width;
-        next += width;
-      }
-    }
-    if (S > 1 && k < depth) PanelColumn<R, V, kUnit>(sum[0], p, row_stride, x, next);
+  const int32_t ahead = static_cast<int32_t>(c >= kAheadColumns ? 1 : kAheadColumns / c);
+  // Columns ascend, so only the last block of a row can be cut off by the edge.
+  const int64_t whole = w.in / c;
+  const bool cut = begin < end && index[end - 1] == whole;
+  const float* values = w.values + first * row_stride;
+  for (int32_t e = begin; e < end - cut; ++e) {
+    const float* p = values + (w.block == nullptr ? e : w.block[e]) * size;
+    const float* next = panel + index[e + ahead < last ? e + ahead : last] * step;
+    PanelColumns<R, V, S>(sum, c, p, row_stride, col_stride, panel + index[e] * step, next, width);
+  }
+  if (cut) {
+    const float* p = values + (w.block == nullptr ? end - 1 : w.block[end - 1]) * size;
+    const float* x = panel + whole * step;
+    PanelColumns<R, V, S>(sum, w.in - whole * c, p, row_stride, col_stride, x, x, width);
   }
   float* y = a.y + out_row * width + lane;
   for (int i = 0; i < R; ++i) {
@@ -99,53 +112,54 @@ void PanelTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t la
   }
 }
 
-// A whole small square block in one tile, unrolled.
-template <int R, int V, bool kUnit>
-void SquareTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t lane) {
+// A small square block is one tile, unrolled. Blocks of fewer than four rows have too few sums in flight:
+// they take two, by their shape alone, so that every instruction set adds in the same order.
+template <int R, int V, bool kColumnMajor>
+void AnyTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t lane) {
   constexpr int S = R < 4 ? 2 : 1;
   if (a.w.r == R && a.w.c == R) {
-    PanelTile<R, V, S, R, kUnit>(a, row, first, lane);
-  } else if (a.w.r < 4) {
-    PanelTile<R, V, 2, 0, kUnit>(a, row, first, lane);
+    PanelTile<R, V, S, R, kColumnMajor>(a, row, first, lane);
+  } else if (R < 4 && a.w.r < 4) {
+    PanelTile<R, V, S, 0, kColumnMajor>(a, row, first, lane);
   } else {
-    PanelTile<R, V, 1, 0, kUnit>(a, row, first, lane);
+    PanelTile<R, V, 1, 0, kColumnMajor>(a, row, first, lane);
   }
 }
 
 // The tiles of one block row over V vectors, one after the other while their x is in L1.
-template <int V, bool kUnit>
+template <int V, bool kColumnMajor>
 void PanelTiles(const PanelForwardArgs& a, int64_t row, int64_t rows, int64_t tiles, int64_t lane) {
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t first = rows * t / tiles;
     switch (rows * (t + 1) / tiles - first) {
       case 1:
-        SquareTile<1, V, kUnit>(a, row, first, lane);
+        AnyTile<1, V, kColumnMajor>(a, row, first, lane);
         break;
       case 2:
-        SquareTile<2, V, kUnit>(a, row, first, lane);
+        AnyTile<2, V, kColumnMajor>(a, row, first, lane);
         break;
       case 3:
-        SquareTile<3, V, kUnit>(a, row, first, lane);
+        AnyTile<3, V, kColumnMajor>(a, row, first, lane);
         break;
       case 4:
-        SquareTile<V == 4 && TileVectors(4) < 4 ? 1 : 4, V, kUnit>(a, row, first, lane);
+        AnyTile<V == 4 && TileVectors(4) < 4 ? 1 : 4, V, kColumnMajor>(a, row, first, lane);
         break;
       case 5:
-        SquareTile<V == 4 && TileVectors(5) < 4 ? 1 : 5, V, kUnit>(a, row, first, lane);
+        AnyTile<V == 4 && TileVectors(5) < 4 ? 1 : 5, V, kColumnMajor>(a, row, first, lane);
         break;
       case 6:
-        SquareTile<V == 4 && TileVectors(6) < 4 ? 1 : 6, V, kUnit>(a, row, first, lane);
+        AnyTile<V == 4 && TileVectors(6) < 4 ? 1 : 6, V, kColumnMajor>(a, row, first, lane);
         break;
       case 7:
-        SquareTile < kMaxTileRows<7 || V == 4 ? 1 : 7, V, kUnit>(a, row, first, lane);
+        AnyTile < kMaxTileRows<7 || V == 4 ? 1 : 7, V, kColumnMajor>(a, row, first, lane);
         break;
       default:
-        SquareTile < kMaxTileRows<8 || V == 4 ? 1 : 8, V, kUnit>(a, row, first, lane);
+        AnyTile < kMaxTileRows<8 || V == 4 ? 1 : 8, V, kColumnMajor>(a, row, first, lane);
     }
   }
 }
 
-template <bool kUnit>
+template <bool kColumnMajor>
 void PanelRows(const PanelForwardArgs& a) {
   for (int64_t row = a.begin; row < a.end; ++row) {
     const int64_t left = a.w.out - row * a.w.r;
@@ -156,16 +170,16 @@ void PanelRows(const PanelForwardArgs& a) {
     int64_t lane = 0;
     if (vectors == 4) {
       for (; lane + 4 * Vec::kWidth <= a.width; lane += 4 * Vec::kWidth)
-        PanelTiles<4, kUnit>(a, row, rows, tiles, lane);
+        PanelTiles<4, kColumnMajor>(a, row, rows, tiles, lane);
     }
     for (; lane + 2 * Vec::kWidth <= a.width; lane += 2 * Vec::kWidth)
-      PanelTiles<2, kUnit>(a, row, rows, tiles, lane);
-    for (; lane < a.width; lane += Vec::kWidth) PanelTiles<1, kUnit>(a, row, rows, tiles, lane);
+      PanelTiles<2, kColumnMajor>(a, row, rows, tiles, lane);
+    for (; lane < a.width; lane += Vec::kWidth) PanelTiles<1, kColumnMajor>(a, row, rows, tiles, lane);
   }
 }
 
 void PanelForward(const PanelForwardArgs& a) {
-  if (a.w.row_stride == 1) {
+  if (a.w.row_stride == 1 && a.w.col_stride == a.w.r) {
     PanelRows<true>(a);
   } else {
     PanelRows<false>(a);
