@@ -89,7 +89,8 @@ describe("the README's server", () => {
       expect(status, body).toBe(400);
       expect(typeof reply.error).toBe('string');
     }
-    expect((await post(' '.repeat(5_000_000))).status).toBe(413);
+    // On a connection that is kept: one after the other, none cut off.
+    for (let i = 0; i < 10; i++) expect((await post(' '.repeat(5_000_000))).status).toBe(413);
     expect((await post(JSON.stringify(new Array(FEATURES).fill(0)))).status).toBe(200);
   });
 });

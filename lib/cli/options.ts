@@ -42,7 +42,9 @@ export function blockShape(text: string): [number, number] {
   const match = /^(\d+)(?:x(\d+))?$/.exec(text);
   const shape: [number, number] | null = match && [Number(match[1]), Number(match[2] ?? match[1])];
   if (!shape?.every((side) => side >= 1 && side <= MAX_BLOCK_SIDE))
-    throw new InvalidArgumentError(`Give rows and columns of a block, such as 4x4 or 16x1.`);
+    throw new InvalidArgumentError(
+      `Give rows and columns of a block, 1 to ${MAX_BLOCK_SIDE}, such as 4x4 or 16x1.`,
+    );
   return shape;
 }
 

@@ -1,7 +1,9 @@
+import { createHash } from 'node:crypto';
 import { existsSync, realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { loadDataset } from '../data/dataset.ts';
+import { BlocksparseError } from '../errors.ts';
 import { Model } from '../format/model.ts';
 import type { Network } from '../nn/network.ts';
 import { PRUNING_CRITERIA, type PruningCriterion } from '../prune/measured.ts';
@@ -59,7 +61,9 @@ export function pruneCommand(): Command {
     .description('Prune a model in rounds, retraining after each; the output file always holds the last one.')
     .argument('<model>', 'model file, or a safetensors state_dict of Linear layers (then give --layers)')
     .addOption(
-      new Option('--block <shape>', 'rows x columns of a block').argParser(blockShape).default([4, 4], '4x4'),
+      new Option('--block <shape>', 'rows x columns of a block, or one number for both')
+        .argParser(blockShape)
+        .default([4, 4], '4x4'),
     )
     .addOption(
       new Option(
@@ -116,24 +120,25 @@ export function pruneCommand(): Command {
         '\n\nCtrl-C leaves the last finished round in the output file; the same command with --resume goes on.',
     )
     .action(async (path: string, options: Options, self: Command) => {
-      const { schedule, scope } = chosen(options);
-      if (schedule === 'paper' && options.sparsity !== undefined)
-        self.error("error: --sparsity does not go with the paper's schedule, which has fixed fractions", {
-          exitCode: 2,
-        });
-      if (actualPath(path) === actualPath(options.output))
-        self.error('error: --output must be another file than the model, which pruning would replace', {
-          exitCode: 2,
-        });
-      if (schedule === 'paper' && scope === 'global')
-        self.error(
-          "error: the paper's schedule selects in each layer; --scope global needs another --schedule",
-          {
-            exitCode: 2,
-          },
-        );
+      const wrong = contradiction(path, options);
+      if (wrong !== null) self.error(`error: ${wrong}`, { exitCode: 2 });
       await interruptible((signal) => pruneFile(path, options, signal));
     });
+}
+
+/** What is wrong with options that are right each for itself, or null. */
+function contradiction(path: string, options: Options): string | null {
+  const { schedule, scope } = chosen(options);
+  if (actualPath(path) === actualPath(options.output))
+    return '--output must be another file than the model, which pruning would replace';
+  if (schedule === 'paper' && options.sparsity !== undefined)
+    return "--sparsity does not go with the paper's schedule, which has fixed fractions";
+  if (schedule === 'paper' && scope === 'global')
+    return "the paper's schedule selects in each layer; --scope global needs another --schedule";
+  if (schedule === 'exponential' && options.sparsity === 1)
+    return '--sparsity must be less than 1 for an exponential schedule';
+  if (scope === 'layer' && options.floor === 'auto') return '--floor auto needs --scope global';
+  return null;
 }
 
 /** The recipe with the options that replace parts of it. The paper's schedule leaves no choice of scope. */
@@ -165,6 +170,8 @@ async function pruneFile(path: string, options: Options, signal: AbortSignal): P
   const { schedule, criterion, scope } = chosen(options);
   const output = makeOutput(options.json);
   const model = await loadModel(path, options);
+  const prunedFrom = digestOf(model);
+  if (options.resume) await checkOrigin(path, checkpoint, prunedFrom);
   const network = model.toNetwork();
   const data = await loadDataset(options.data);
   checkFits(model, data);
@@ -192,7 +199,7 @@ async function pruneFile(path: string, options: Options, signal: AbortSignal): P
       },
       ...(validation.count > 0 ? { validation } : {}),
       checkpoint,
-      info: { ...model.info, data: data.name, seed },
+      info: { ...model.info, data: data.name, seed, prunedFrom },
       resume: options.resume,
       signal,
       onRound({ round, density, loss, accuracy }) {
@@ -216,6 +223,21 @@ async function pruneFile(path: string, options: Options, signal: AbortSignal): P
   } finally {
     bar.stop();
   }
+}
+
+/** Layers and weights of a model. */
+function digestOf({ layers, matrices }: Model): string {
+  const hash = createHash('sha256').update(JSON.stringify(layers));
+  for (const { matrix, bias } of matrices) hash.update(matrix.toDense()).update(bias ?? '');
+  return hash.digest('hex');
+}
+
+/** The library goes on from a checkpoint whatever network it is given; here another model is a mistake. */
+async function checkOrigin(path: string, checkpoint: string, prunedFrom: string): Promise<void> {
+  if (!existsSync(checkpoint)) return;
+  const { info } = await Model.load(checkpoint);
+  if (info.prunedFrom === prunedFrom) return;
+  throw new BlocksparseError('INVALID_STATE', `${checkpoint} does not hold a round of pruning ${path}`);
 }
 
 /** Where links lead, so that a file is known by any of its names. */

@@ -19,9 +19,10 @@ export interface Dataset {
 /** A data set whose array lengths fit its counts. Throws TypeError or RangeError naming the field. */
 export function checkDataset(name: string, value: unknown): asserts value is Dataset {
   if (typeof value !== 'object' || value === null) throw typeError(name, 'a data set', value);
-  const { x, y, count, features } = value as Record<string, unknown>;
+  const { x, y, count, features, classes } = value as Record<string, unknown>;
   checkInteger(`${name}.count`, count, 0, 2 ** 31 - 1);
   checkInteger(`${name}.features`, features, 1, MAX_DIMENSION);
+  if (classes !== undefined) checkInteger(`${name}.classes`, classes, 1, MAX_DIMENSION);
   checkArray(`${name}.x`, x, Float32Array, count * features);
   if (y instanceof Float32Array) {
     checkArray(`${name}.y`, y, Float32Array);

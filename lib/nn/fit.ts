@@ -76,7 +76,7 @@ const inTraining = new WeakSet<Network>();
 /**
  * Trains `network` in place, pruned blocks staying exactly zero. Gives the event loop a turn now and then; an
  * aborted `signal` then rejects with its reason, and the network keeps the parameters it had reached. A loss that
- * is not finite rejects with INVALID_STATE; so does training a network that is already being trained.
+ * is not finite, or weights that are not after an epoch, reject with INVALID_STATE; so does training a network that is already being trained.
  */
 export async function fit(network: Network, data: Dataset, options: FitOptions): Promise<FitResult> {
   return train(network, data, options, null);
@@ -162,6 +162,7 @@ async function run(
       sum += batchLoss * rows.length;
       if (pause.due()) await pause.take();
     }
+    checkFiniteWeights(network, epoch);
     let result: Evaluation | undefined;
     if (evaluator) {
       const batches = evaluator.run();
@@ -189,6 +190,16 @@ async function run(
   }
   if (best && best.epoch < epochs) network.restore(best.parameters);
   return { epochs: records, bestEpoch: best?.epoch ?? epochs };
+}
+
+/** The last step of an epoch has no later loss to show what it did. */
+function checkFiniteWeights(network: Network, epoch: number): void {
+  for (const parameter of parametersOf(network))
+    if (!parameter.every(Number.isFinite))
+      throw new BlocksparseError(
+        'INVALID_STATE',
+        `the weights are no longer finite after epoch ${epoch}: optimizer.learningRate is too high`,
+      );
 }
 
 /** Steps of training on one data set, with everything they need made once. */

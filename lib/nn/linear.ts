@@ -64,7 +64,7 @@ export class Linear {
 
   /**
    * `matrix.values` are the parameters: training changes them in place. Its index arrays are not to be changed: the
-   * network then refuses to predict, to train and to be pruned, with INVALID_STATE. `setMatrix` sets others.
+   * network then refuses to predict, to train and to be pruned, with INVALID_STATE; training under way goes on with those it began with. `setMatrix` sets others.
    */
   get matrix(): BsrMatrix {
     checkReceiver(this);
@@ -109,8 +109,10 @@ function checkReceiver(receiver: unknown): void {
   if (!isLinear(receiver)) throw typeError('this', 'a Linear layer', receiver);
 }
 
-/** Throws INVALID_STATE when the index arrays no longer say what the pattern, made from them, computes. */
+/** Throws RangeError for values transferred away, INVALID_STATE when the index arrays no longer say what the
+ * pattern, made from them, computes. */
 export function checkStructure(linear: Linear, index: number): void {
+  checkArray(`network.linears[${index}].matrix.values`, linear.matrix.values, Float32Array);
   if (!hasOwnStructure(linear))
     throw new BlocksparseError(
       'INVALID_STATE',

@@ -21,7 +21,7 @@ export interface AdamOptions {
   readonly beta1?: number;
   /** Default 0.999. */
   readonly beta2?: number;
-  /** Default 1e-8. */
+  /** Default 1e-8; not 0. */
   readonly epsilon?: number;
   /** Default 0 for Adam and 0.01 for AdamW, as in PyTorch. */
   readonly weightDecay?: number;
@@ -41,6 +41,9 @@ export function checkOptimizer(name: string, value: unknown): asserts value is O
   };
   number('weightDecay', Number.MAX_VALUE);
   number('epsilon', Number.MAX_VALUE);
+  // As float32, what the kernels compute in: 0 would divide 0 by 0 where a gradient has always been 0.
+  if (given.epsilon !== undefined && Math.fround(given.epsilon as number) === 0)
+    throw rangeError(`${name}.epsilon`, 'a number that float32 tells from 0', given.epsilon);
   for (const key of ['momentum', 'beta1', 'beta2']) {
     number(key, 1);
     if (given[key] === 1) throw rangeError(`${name}.${key}`, 'less than 1', 1);

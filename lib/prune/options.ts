@@ -82,8 +82,8 @@ export interface PruneOptions {
   /** Goes into the checkpoint's `info`, beside what is needed to resume. */
   readonly info?: Readonly<Record<string, unknown>>;
   /**
-   * Continue after the round that `checkpoint` holds, with its weights in place of the network's. Where the file
-   * does not exist the run starts with the first round.
+   * Continue after the round that `checkpoint` holds, with its weights in place of the network's, whatever those
+   * are. Where the file does not exist the run starts with the first round.
    */
   readonly resume?: boolean;
   readonly signal?: AbortSignal;
@@ -161,11 +161,14 @@ function checkRest({ checkpoint, info, resume, signal, onRound }: PruneOptions):
 function checkInfo(info: unknown): void {
   if (typeof info !== 'object' || info === null || Array.isArray(info))
     throw typeError('info', 'an object', info);
+  let json: string | undefined;
   try {
-    JSON.stringify(info);
+    json = JSON.stringify(info);
   } catch (cause) {
     throw new TypeError(`info must be an object that JSON can hold: ${(cause as Error).message}`, { cause });
   }
+  // toJSON may make anything of it.
+  if (!json?.startsWith('{')) throw typeError('info', 'an object that JSON can hold', info);
 }
 
 /** How the gradients or, for 'variance', the inputs are measured. */

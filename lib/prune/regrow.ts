@@ -1,4 +1,4 @@
-import { checkInteger, checkNumber } from '../check.ts';
+import { checkInteger, checkNumber, checkOptions } from '../check.ts';
 import { rangeError, typeError } from '../errors.ts';
 import { type FitResult, train } from '../nn/fit.ts';
 import { checkNetwork, type Network } from '../nn/network.ts';
@@ -108,6 +108,7 @@ function planRegrowth(network: Network, options: RegrowOptions): RegrowthPlan {
   if (typeof options !== 'object' || options === null) throw typeError('options', 'an object', options);
   const { sparsity, every = 200, retrain, criterion = 'fisher', scope = 'global', ...rest } = options;
   const { floor = scope === 'global' ? 'auto' : 0 } = options;
+  if (options.scoring !== undefined) checkOptions('scoring', options.scoring);
   const scoring = { batches: SCORING_BATCHES, ...options.scoring };
   for (const name of ['checkpoint', 'resume', 'schedule', 'onRound'])
     if (name in options)

@@ -113,6 +113,8 @@ function checkLayer(prefix: string, layer: LayerScores): void {
   for (let i = 0; i < layer.scores.length; i++)
     if (Number.isNaN(layer.scores[i])) throw rangeError(`${prefix}scores[${i}]`, 'a number', Number.NaN);
   if (layer.among !== undefined) checkMask(`${prefix}among`, layer.among, layer.grid);
+  if (layer.everyRow !== undefined && typeof layer.everyRow !== 'boolean')
+    throw typeError(`${prefix}everyRow`, 'a boolean', layer.everyRow);
 }
 
 function keptOf({ grid, among }: LayerScores): Uint8Array {

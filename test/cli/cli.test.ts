@@ -71,6 +71,9 @@ describe('help and usage', () => {
     ['prune', 'm', '--output', 'x', '--recipe', 'paper', '--sparsity', '0.5'],
     ['prune', 'm', '--output', 'x', '--schedule', 'paper', '--sparsity', '0.5'],
     ['prune', 'm', '--output', 'x', '--recipe', 'worst'],
+    ['prune', 'm', '--output', 'x', '--block', '5000x4'],
+    ['prune', 'm', '--output', 'x', '--schedule', 'exponential', '--sparsity', '1'],
+    ['prune', 'm', '--output', 'x', '--recipe', 'paper', '--floor', 'auto'],
     ['prune', 'm', '--output', 'x', '--schedule', 'cubic', '--sparsity', '1.5'],
     ['prune', 'm', '--output', 'x', '--recipe', 'paper', '--scope', 'global'],
     ['evaluate', 'm', 'n'],
@@ -317,6 +320,29 @@ describe('prune', () => {
       expect(b.matrices[i].matrix.values).toEqual(matrix.values);
       expect(b.matrices[i].bias).toEqual(bias);
     }
+  });
+
+  it('refuses to resume the pruning of another model', async () => {
+    const other = join(folder, 'other.safetensors');
+    const trained = await cli([
+      'train',
+      '--layers',
+      LAYERS,
+      '--data',
+      data,
+      '--output',
+      other,
+      '--epochs',
+      '1',
+    ]);
+    expect(trained.code).toBe(0);
+    const output = join(folder, 'pruned-other.safetensors');
+    const how = ['--recipe', 'paper', '--rounds', '1', '--epochs', '1'];
+    expect((await cli(pruneArgs(output, ...how))).code).toBe(0);
+    const args = pruneArgs(output, ...how, '--resume').map((arg) => (arg === dense ? other : arg));
+    const { code, stderr } = await cli(args);
+    expect(code).toBe(1);
+    expect(stderr).toContain(`does not hold a round of pruning ${other}`);
   });
 
   it('refuses to resume another run', async () => {

@@ -168,6 +168,24 @@ describe('fit', () => {
     });
   });
 
+  it('rejects when the very last step spoils the weights', async () => {
+    const data = rings(50, 1);
+    const optimizer = { type: 'sgd', learningRate: 1e300 } as const;
+    const run = fit(Network.create(LAYERS, 0), data, { ...OPTIONS, optimizer, epochs: 1, batchSize: 50 });
+    await expect(run).rejects.toMatchObject({
+      code: 'INVALID_STATE',
+      message: expect.stringContaining('weights are no longer finite'),
+    });
+  });
+
+  it('refuses an epsilon that is 0 in float32', async () => {
+    for (const epsilon of [0, 1e-60]) {
+      const optimizer = { type: 'adam', learningRate: 0.01, epsilon } as const;
+      const run = fit(Network.create(LAYERS, 0), rings(50, 1), { ...OPTIONS, optimizer });
+      await expect(run).rejects.toThrow(/optimizer\.epsilon must be/);
+    }
+  });
+
   it('rejects a second training, a replaced matrix and a transferred buffer meanwhile', async () => {
     const network = Network.create(LAYERS, 0);
     const data = rings(200, 1);
@@ -252,6 +270,7 @@ describe('fit', () => {
     ['data.count', { count: 2.5 }],
     ['data.count', { count: 0, x: new Float32Array(0), y: new Uint8Array(0) }],
     ['data.features', { features: 3, x: new Float32Array(30) }],
+    ['data.classes', { classes: 'three' }],
     ['data.x', { x: new Float32Array(19) }],
     ['data.x', { x: [1, 2] }],
     ['data.x', { x: new Float64Array(20) }],

@@ -13,44 +13,14 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BlocksparseError } from '../../lib/errors.ts';
 import { Model } from '../../lib/format/model.ts';
-import { type Dataset, evaluate, fit, split } from '../../lib/nn/fit.ts';
+import { evaluate, fit, split } from '../../lib/nn/fit.ts';
 import { Network } from '../../lib/nn/network.ts';
-import { Random } from '../../lib/nn/random.ts';
-import type { LayerSpec } from '../../lib/nn/spec.ts';
 import { type PruneOptions, prune, type RetrainOptions, type RoundReport } from '../../lib/prune/prune.ts';
 import { paperSchedule, type Schedule, targetSparsity } from '../../lib/prune/schedule.ts';
 import { BsrMatrix } from '../../lib/sparse/bsr.ts';
 import { BlockGrid } from '../../lib/sparse/grid.ts';
 import { BlockMask } from '../../lib/sparse/mask.ts';
-
-const FEATURES = 36;
-const CLASSES = 5;
-/** Sides that 4 does not divide, so that edge blocks are truncated. */
-const LAYERS: LayerSpec[] = [
-  { type: 'linear', inFeatures: FEATURES, outFeatures: 30 },
-  { type: 'relu' },
-  { type: 'dropout', p: 0.1 },
-  { type: 'linear', name: 'hidden', inFeatures: 30, outFeatures: 22 },
-  { type: 'tanh' },
-  { type: 'linear', inFeatures: 22, outFeatures: CLASSES, bias: false },
-];
-
-/** 6x6 images of a bar at a place that the class decides, with noise. */
-function images(count: number, seed: number): Dataset {
-  const random = new Random(seed);
-  const x = new Float32Array(count * FEATURES);
-  const y = new Uint8Array(count);
-  for (let i = 0; i < count; i++) {
-    y[i] = random.nextBits() % CLASSES;
-    const at = random.nextBits() % 6;
-    for (let j = 0; j < FEATURES; j++) {
-      const [row, col] = [Math.floor(j / 6), j % 6];
-      const bar = row === y[i] || (col === at && row <= y[i]);
-      x[i * FEATURES + j] = (bar ? 0.6 : -0.3) + (random.next() - 0.5);
-    }
-  }
-  return { x, y, count, features: FEATURES, classes: CLASSES };
-}
+import { CLASSES, images, LAYERS } from './images.ts';
 
 const { train, validation } = split(images(700, 1), 150);
 const training = {
@@ -533,6 +503,7 @@ describe('bad input', () => {
     await bad({ resume: 'yes' }).toThrow(/resume must be a boolean/);
     await bad({ info: 5 }).toThrow(/info must be an object/);
     await bad({ info: { big: 1n } }).toThrow(/info must be an object that JSON can hold/);
+    await bad({ info: { toJSON() {} } }).toThrow(/info must be an object that JSON can hold/);
     await bad({ floor: null }).toThrow(/floor must be a number, but is null/);
     await bad({ signal: {} }).toThrow(/signal must be an AbortSignal/);
     await bad({ onRound: 'log' }).toThrow(/onRound must be a function/);
@@ -544,6 +515,13 @@ describe('bad input', () => {
     network.linears[1].matrix.values[0] = Number.NaN;
     await bad({}, network).toThrow(/network.linears\[1\].weight\[0\] must be a finite number, but is NaN/);
     expect(network.density).toBe(1);
+  });
+
+  it('weights transferred away', async () => {
+    const network = dense.clone();
+    const { buffer } = network.linears[0].matrix.values;
+    structuredClone(buffer, { transfer: [buffer as ArrayBuffer] });
+    await bad({}, network).toThrow(/network.linears\[0\].matrix.values must be/);
   });
 
   it('a callback that changes the structure', async () => {

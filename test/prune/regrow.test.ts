@@ -1,9 +1,8 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { type Dataset, evaluate, type FitOptions, fit, split, train as trainOn } from '../../lib/nn/fit.ts';
+import { evaluate, type FitOptions, fit, split, train as trainOn } from '../../lib/nn/fit.ts';
 import { Network } from '../../lib/nn/network.ts';
 import { createOptimizer, type OptimizerOptions } from '../../lib/nn/optimizer.ts';
 import { Random } from '../../lib/nn/random.ts';
-import type { LayerSpec } from '../../lib/nn/spec.ts';
 import { setBlocks } from '../../lib/prune/blocks.ts';
 import { type Measurement, measureGrowth, PRUNING_CRITERIA } from '../../lib/prune/measured.ts';
 import { prune } from '../../lib/prune/prune.ts';
@@ -11,31 +10,7 @@ import { type RegrowOptions, regrow } from '../../lib/prune/regrow.ts';
 import { BsrMatrix, copySharedBlocks } from '../../lib/sparse/bsr.ts';
 import { BlockGrid } from '../../lib/sparse/grid.ts';
 import { BlockMask } from '../../lib/sparse/mask.ts';
-
-const FEATURES = 36;
-const CLASSES = 6;
-/** Sides that 4 does not divide, so that edge blocks are truncated. */
-const LAYERS: LayerSpec[] = [
-  { type: 'linear', inFeatures: FEATURES, outFeatures: 30 },
-  { type: 'relu' },
-  { type: 'dropout', p: 0.1 },
-  { type: 'linear', inFeatures: 30, outFeatures: 22 },
-  { type: 'tanh' },
-  { type: 'linear', inFeatures: 22, outFeatures: CLASSES, bias: false },
-];
-
-/** 6x6 images with a bright row, the class, in noise. */
-function images(count: number, seed: number): Dataset {
-  const random = new Random(seed);
-  const x = new Float32Array(count * FEATURES);
-  const y = new Uint8Array(count);
-  for (let i = 0; i < count; i++) {
-    y[i] = random.nextBits() % CLASSES;
-    for (let j = 0; j < FEATURES; j++)
-      x[i * FEATURES + j] = (Math.floor(j / 6) === y[i] ? 0.6 : -0.3) + (random.next() - 0.5);
-  }
-  return { x, y, count, features: FEATURES, classes: CLASSES };
-}
+import { CLASSES, images, LAYERS } from './images.ts';
 
 const { train, validation } = split(images(700, 1), 150);
 const how: FitOptions = {
@@ -173,6 +148,8 @@ describe('regrow', () => {
     [{ blockShape: [0, 4] }, /blockShape\[0\]/],
     [{ criterion: 'luck' }, /criterion must be/],
     [{ floor: 2 }, /floor must be/],
+    [{ scoring: 5 }, /scoring must be an object/],
+    [{ scoring: null }, /scoring must be an object/],
     [{ checkpoint: 'x.safetensors' }, /checkpoint must be left out/],
     [{ resume: true }, /resume must be left out/],
   ])('refuses %j', async (wrong, message) => {

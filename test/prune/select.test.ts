@@ -227,6 +227,8 @@ describe('selectGlobally', () => {
     expect(selectGlobally([layer], { sparsity: 0.5 }).map(kept)).toEqual([[0, 1, 0, 1]]);
     const among = new BlockMask(square, Uint8Array.of(0, 0, 1, 1));
     expect(selectGlobally([{ ...layer, among }], { sparsity: 1 }).map(kept)).toEqual([[0, 0, 0, 1]]);
+    const junk = { ...layer, everyRow: 'yes' as never };
+    expect(() => selectGlobally([junk], { sparsity: 1 })).toThrow(/layers\[0\].everyRow must be a boolean/);
     expect(() => selectGlobally([layer], { sparsity: 1, leastBlocks: -1 })).toThrow(/leastBlocks/);
   });
 
