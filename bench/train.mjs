@@ -15,6 +15,7 @@ import { parseArgs } from 'node:util';
 // The pool is read when the kernels load, so this comes before them.
 process.env.BLOCKSPARSE_THREADS = '1';
 const { kernels } = await import('../dist/kernels/choose.js');
+const { targetsFor } = await import('../dist/nn/dataset.js');
 const { Trainer } = await import('../dist/nn/fit.js');
 const { Network } = await import('../dist/nn/network.js');
 const { Random } = await import('../dist/nn/random.js');
@@ -66,7 +67,7 @@ function candidate(name, side) {
   ]);
   const network = Network.create(layers, 0);
   if (side) prune(network, side);
-  const trainer = new Trainer(network, data, data.y, {
+  const trainer = new Trainer(network, data, targetsFor('data', data, network, 'cross-entropy'), {
     epochs: 1,
     batchSize: BATCH,
     optimizer: { type: 'adam', learningRate: 1e-4 },

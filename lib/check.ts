@@ -45,7 +45,8 @@ export function checkArray<K extends ArrayKind>(
   kind: K,
   length?: number,
 ): asserts value is InstanceType<K> {
-  if (!(value instanceof kind)) throw typeError(name, `a ${kind.name}`, value);
+  // A view, not only an object with its prototype.
+  if (!(ArrayBuffer.isView(value) && value instanceof kind)) throw typeError(name, `a ${kind.name}`, value);
   if (value.length === 0 && isDetached(value.buffer))
     throw rangeError(name, `a ${kind.name} that was not transferred away`, value);
   if (length !== undefined && value.length !== length)

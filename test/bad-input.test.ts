@@ -43,6 +43,7 @@ const JUNK: readonly unknown[] = [
   () => 7,
   new Map([[7, 7]]),
   Object.create(null),
+  Object.create(Float32Array.prototype),
   Object.create(BlockGrid.prototype),
   Object.create(BsrMatrix.prototype),
   Object.create(Network.prototype),
