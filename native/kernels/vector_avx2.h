@@ -2,6 +2,7 @@
 struct Vec {
   static constexpr int64_t kWidth = 8;
   static constexpr int kRegisters = 16;
+  static constexpr bool kUnrolled = true;
   __m256 v;
 
   static Vec Zero() { return {_mm256_setzero_ps()}; }

@@ -2,6 +2,7 @@
 struct Vec {
   static constexpr int64_t kWidth = 16;
   static constexpr int kRegisters = 32;
+  static constexpr bool kUnrolled = true;
   __m512 v;
 
   static Vec Zero() { return {_mm512_setzero_ps()}; }

@@ -3,6 +3,7 @@
 struct Vec {
   static constexpr int64_t kWidth = kPlainWidth;
   static constexpr int kRegisters = 16;
+  static constexpr bool kUnrolled = false;
   float v[kPlainWidth];
 
   template <typename Function>
