@@ -1,9 +1,15 @@
 import { existsSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { describe, expect, it } from 'vitest';
 import { missing, prebuild, succeed } from './tools.ts';
 
 /** The oldest system a binary may ask for: Debian 10, RHEL 8 and Ubuntu 18.10, which node 20 needs as well. */
 const FLOORS: Record<string, string> = { GLIBC: '2.28', GLIBCXX: '3.4.25', CXXABI: '1.3.11' };
+
+/** The functions of Node-API 8. */
+const { v8 } = createRequire(import.meta.url)('node-api-headers').symbols as {
+  v8: { js_native_api_symbols: string[]; node_api_symbols: string[] };
+};
 
 function atMost(version: string, floor: string): boolean {
   const a = version.split('.').map(Number);
@@ -39,6 +45,18 @@ describe.each(['x64', 'arm64'])('the packed binary for linux-%s', (arch) => {
       .map((columns) => columns[7].replace(/@.*/, ''));
     expect(exported.sort()).toEqual(['napi_register_module_v1', 'node_api_module_get_api_version_v1']);
   });
+
+  it.skipIf(skip)(
+    'asks for Node-API 8 at most, and makes no external buffer, which Electron forbids',
+    async () => {
+      const { stdout } = await succeed('readelf', ['-W', '--dyn-syms', file]);
+      const asked = [...stdout.matchAll(/ UND (napi_\w+|node_api_\w+)/g)].map(([, name]) => name);
+      const known = [...v8.js_native_api_symbols, ...v8.node_api_symbols];
+      expect(asked.length).toBeGreaterThan(0);
+      expect(asked.filter((name) => !known.includes(name))).toEqual([]);
+      expect(asked.filter((name) => /^napi_create_external_(array)?buffer$/.test(name))).toEqual([]);
+    },
+  );
 
   it.skipIf(skip)('is stripped', async () => {
     const { stdout } = await succeed('readelf', ['-W', '--sections', file]);

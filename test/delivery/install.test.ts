@@ -43,9 +43,13 @@ describe('npm install with no compiler', () => {
     expect(probe).toMatchObject({ backend: 'native', right: true });
   });
 
-  it('needs no script of its own or of a dependency', async () => {
-    // No shell is on the PATH: a script would fail the installation.
-    const other = await Project.install([]);
+  // No shell is on the PATH: a script would fail the installation. With the flag, npm 11's name for what npm 12
+  // does unasked, a script that nobody allowed fails it too.
+  it.each([
+    ['allowed', []],
+    ['blocked', ['--strict-allow-scripts']],
+  ])('needs no script of its own or of a dependency: %s', async (_, flags) => {
+    const other = await Project.install(flags);
     projects.push(other);
     expect(await other.probe()).toMatchObject({ backend: 'native', right: true });
   });
@@ -93,6 +97,8 @@ describe.each([
     const { status, stderr } = await other.node(['probe.mjs'], { BLOCKSPARSE_BACKEND: 'native' });
     expect(status).not.toBe(0);
     expect(stderr).toContain('NATIVE_UNAVAILABLE');
+    expect(stderr).toContain(other.package);
+    expect(stderr).toContain('npx node-gyp rebuild');
   });
 
   it('says nothing where JavaScript is asked for', async () => {
@@ -130,12 +136,12 @@ describe('the same files under other runtimes', () => {
 });
 
 describe('other processors, emulated', () => {
-  it.skipIf(missing('qemu-x86_64-static'))('x64 without AVX2 falls back', async () => {
-    const probe = await project.probe(
-      ['qemu-x86_64-static', '-cpu', 'Nehalem', process.execPath],
-      'probe.cjs',
-    );
-    expect(probe).toEqual({ backend: 'native', isa: 'portable', right: true });
+  it.skipIf(missing('qemu-x86_64-static')).each([
+    ['without AVX2', 'Nehalem', 'portable'],
+    ['without AVX-512', 'Haswell', 'avx2'],
+  ])('x64 %s falls back', async (_, cpu, isa) => {
+    const probe = await project.probe(['qemu-x86_64-static', '-cpu', cpu, process.execPath], 'probe.cjs');
+    expect(probe).toEqual({ backend: 'native', isa, right: true });
   });
 
   it.skipIf(missing('qemu-aarch64-static', '/usr/aarch64-linux-gnu/lib', tool('node20-arm64/bin/node')))(

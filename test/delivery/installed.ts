@@ -1,6 +1,7 @@
 import { cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { registry } from './registry.ts';
 import { root, run, succeed } from './tools.ts';
 
 /** What a project that installed the package computes with it. */
@@ -78,7 +79,7 @@ export class Project {
         this.env[name] = value;
   }
 
-  /** Packs the repository as it is and installs it; `flags` are npm install's. */
+  /** Packs the repository as it is and installs it by name; `flags` are npm install's. */
   static async install(flags: readonly string[]): Promise<Project> {
     const project = new Project(realpathSync(mkdtempSync(join(tmpdir(), 'blocksparse-install-'))));
     const { folder, env } = project;
@@ -89,15 +90,14 @@ export class Project {
         cwd: root,
       },
     );
-    const tarball = join(folder, JSON.parse(packed.stdout)[0].filename);
+    const { filename, integrity } = JSON.parse(packed.stdout)[0];
+    const tarball = join(folder, filename);
     writeFileSync(join(folder, 'package.json'), '{ "private": true }\n');
     writeFileSync(join(folder, 'probe.mjs'), PROBE);
     writeFileSync(join(folder, 'probe.cjs'), REQUIRED);
-    await succeed(
-      join(env.PATH ?? '', 'npm'),
-      ['install', '--no-audit', '--no-fund', '--prefer-offline', ...flags, tarball],
-      { cwd: folder, env },
-    );
+    const { url, close } = await registry(tarball, integrity);
+    const args = ['install', '--no-audit', '--no-fund', '--registry', url, ...flags, 'blocksparse'];
+    await succeed(join(env.PATH ?? '', 'npm'), args, { cwd: folder, env }).finally(close);
     return project;
   }
 

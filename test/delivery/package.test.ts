@@ -39,6 +39,7 @@ describe('the package', () => {
         'dist/index.js',
         'native/addon.cc',
         'prebuilds/linux-x64/blocksparse.glibc.node',
+        ...(missing('aarch64-linux-gnu-g++') ? [] : ['prebuilds/linux-arm64/blocksparse.glibc.node']),
       ]),
     );
   });
