@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -32,6 +32,12 @@ describe('README', () => {
 
   it('has snippets', () => {
     expect(code.length).toBeGreaterThanOrEqual(5);
+  });
+
+  it('gives each runtime dependency its line', () => {
+    const read = (name: string) => readFileSync(join(import.meta.dirname, '..', name), 'utf8');
+    const lines = [...read('README.md').matchAll(/^- `([\w-]+)`:? .+\.$/gm)].map(([, name]) => name);
+    expect(lines.sort()).toEqual(Object.keys(JSON.parse(read('package.json')).dependencies).sort());
   });
 
   // In order and in one folder: the later ones load the files that the earlier ones save.
