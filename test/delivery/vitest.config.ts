@@ -4,8 +4,8 @@ export default defineConfig({
   test: {
     include: ['test/delivery/**/*.test.ts'],
     globalSetup: ['test/setup/build.ts', 'test/delivery/setup.ts'],
-    testTimeout: 600_000,
-    hookTimeout: 600_000,
+    testTimeout: 1_800_000,
+    hookTimeout: 1_800_000,
     pool: 'forks',
     fileParallelism: false,
   },
