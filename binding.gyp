@@ -11,6 +11,7 @@
         "native/cpu/isa.cc",
         "native/kernels/avx2.cc",
         "native/kernels/avx512.cc",
+        "native/kernels/neon.cc",
         "native/kernels/packed_layer.cc",
         "native/kernels/pattern.cc",
         "native/kernels/portable.cc",

@@ -1,7 +1,6 @@
 // Registers everything, nothing else.
 #include <napi.h>
 
-#include <initializer_list>
 #include <memory>
 #include <string>
 
@@ -40,7 +39,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(addon);
 
   auto isas = Napi::Array::New(env);
-  for (Isa isa : {Isa::kAvx512, Isa::kAvx2, Isa::kPortable, Isa::kScalar}) {
+  for (Isa isa : kIsas) {
     if (IsaAvailable(isa)) isas.Set(isas.Length(), IsaName(isa));
   }
   exports.Set("isas", isas);

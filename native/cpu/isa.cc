@@ -1,26 +1,27 @@
 #include "isa.h"
 
 #include <cstring>
-#include <initializer_list>
 
 namespace blocksparse {
 
 const char* IsaName(Isa isa) {
   switch (isa) {
-    case Isa::kScalar:
-      return "scalar";
-    case Isa::kPortable:
-      return "portable";
-    case Isa::kAvx2:
-      return "avx2";
     case Isa::kAvx512:
       return "avx512";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kNeon:
+      return "neon";
+    case Isa::kPortable:
+      return "portable";
+    case Isa::kScalar:
+      return "scalar";
   }
   return "unknown";
 }
 
 bool IsaFromName(const char* name, Isa* isa) {
-  for (Isa candidate : {Isa::kScalar, Isa::kPortable, Isa::kAvx2, Isa::kAvx512}) {
+  for (Isa candidate : kIsas) {
     if (std::strcmp(name, IsaName(candidate)) == 0) {
       *isa = candidate;
       return true;
@@ -38,13 +39,16 @@ bool IsaAvailable(Isa isa) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
   }
+#elif defined(__aarch64__)
+  if (isa == Isa::kNeon) return true;  // part of the architecture
 #endif
   return isa == Isa::kScalar || isa == Isa::kPortable;
 }
 
 Isa BestIsa() {
-  if (IsaAvailable(Isa::kAvx512)) return Isa::kAvx512;
-  if (IsaAvailable(Isa::kAvx2)) return Isa::kAvx2;
+  for (Isa isa : kIsas) {
+    if (IsaAvailable(isa)) return isa;
+  }
   return Isa::kPortable;
 }
 

@@ -3,7 +3,8 @@
 
 namespace blocksparse {
 
-enum class Isa { kScalar, kPortable, kAvx2, kAvx512 };
+enum class Isa { kAvx512, kAvx2, kNeon, kPortable, kScalar };
+constexpr Isa kIsas[] = {Isa::kAvx512, Isa::kAvx2, Isa::kNeon, Isa::kPortable, Isa::kScalar};  // best first
 
 const char* IsaName(Isa isa);
 bool IsaFromName(const char* name, Isa* isa);

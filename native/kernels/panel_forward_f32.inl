@@ -3,7 +3,9 @@
 
 // The tallest tile. With 32 registers 8 rows x 2 vectors hide the FMA latency (16 > 4 cycles x 2 ports) and
 // need 8 broadcasts + 2 loads for 16 FMAs; with 16 registers 6 x 2 is the most that leaves room for x and w.
-constexpr int kMaxTileRows = Vec::kRegisters == 32 ? 8 : 6;
+// Vectors of four lanes go four abreast, the line of x that a column asks for, and 6 x 4 is the most that 32
+// of them hold.
+constexpr int kMaxTileRows = Vec::kRegisters == 32 && kHalves == 1 ? 8 : 6;
 
 // Vectors a tile of R rows is wide: short tiles take more, to have enough sums in flight.
 constexpr int TileVectors(int64_t rows) {
@@ -26,7 +28,7 @@ inline void PanelColumn(Vec (&sum)[R][V], const float* p, int64_t row_stride, co
     xv[v].Pin();
   }
   for (int i = 0; i < R; ++i) {
-    const Vec weight = Vec::Set1(p[i * row_stride]);
+    const auto weight = Vec::Set1(p[i * row_stride]);
     for (int v = 0; v < V; ++v) sum[i][v] = Vec::Fma(weight, xv[v], sum[i][v]);
   }
 }

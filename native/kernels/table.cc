@@ -9,6 +9,9 @@ const KernelTable& TableFor(Isa isa) {
       return kAvx512Table;
     case Isa::kAvx2:
       return kAvx2Table;
+#elif defined(__aarch64__)
+    case Isa::kNeon:
+      return kNeonTable;
 #endif
     case Isa::kScalar:
       return kScalarTable;

@@ -120,6 +120,8 @@ extern const KernelTable kPortableTable;  // plain C++
 #if defined(__x86_64__)
 extern const KernelTable kAvx2Table;
 extern const KernelTable kAvx512Table;
+#elif defined(__aarch64__)
+extern const KernelTable kNeonTable;
 #endif
 
 const KernelTable& TableFor(Isa isa);

@@ -1,8 +1,9 @@
 // The weight gradient, sampled at the kept blocks: dot products along the batch, in panels. An output sums 16
 // lanes of the batch side by side and joins them once at the end (Vec::Sum's order).
 
-// 4 x 4 outputs: 8 loads for 16 FMAs. With 16 registers 2 x 2 outputs of two halves each fit.
-constexpr int kGradientTile = Vec::kRegisters == 32 ? 4 : 2;
+// 4 x 4 outputs: 8 loads for 16 FMAs. With 16 registers 2 x 2 outputs of two halves each fit, as do 2 x 2 of
+// four in 32.
+constexpr int kGradientTile = Vec::kRegisters / kHalves == 32 ? 4 : 2;
 
 // The sum over 16 lanes held in halves (or a half of a half).
 inline float JoinHalves(Vec* sum) {

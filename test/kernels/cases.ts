@@ -11,7 +11,7 @@ export const implementations: Kernels[] = allKernels().filter((k) => {
   return wanted === undefined || wanted === '' || k.isa === wanted || k.isa === 'scalar';
 });
 /** Those with a true fused multiply-add, whose results are the same bits. */
-export const fused = implementations.filter((k) => ['avx512', 'avx2', 'scalar'].includes(k.isa));
+export const fused = implementations.filter((k) => ['avx512', 'avx2', 'neon', 'scalar'].includes(k.isa));
 
 /** A small seeded generator (mulberry32), enough for test data. */
 export function generator(seed: number): () => number {
