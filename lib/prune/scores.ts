@@ -27,9 +27,19 @@ export function scoreNamed(
   checkGrid('grid', grid);
   checkArray(name, weight, Float32Array, grid.shape[0] * grid.shape[1]);
   checkOneOf('criterion', criterion, CRITERIA);
-  for (let i = 0; i < weight.length; i++)
-    if (!Number.isFinite(weight[i])) throw rangeError(`${name}[${i}]`, 'a finite number', weight[i]);
   const scores = new Float32Array(grid.blockCount);
   if (scores.length > 0) kernels().scoreBlocks(weight, grid.shape, grid.blockShape, criterion, scores);
+  // Sums show by themselves that a weight is not finite, so that the weights are read once; a maximum may not.
+  if (criterion === 'max-abs' || !allFinite(scores)) checkFinite(name, weight);
   return scores;
+}
+
+function allFinite(values: Float32Array): boolean {
+  for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) return false;
+  return true;
+}
+
+function checkFinite(name: string, values: Float32Array): void {
+  for (let i = 0; i < values.length; i++)
+    if (!Number.isFinite(values[i])) throw rangeError(`${name}[${i}]`, 'a finite number', values[i]);
 }

@@ -8,30 +8,88 @@ inline Vec ScoreAdd(Vec sum, Vec w) {
 }
 
 template <Criterion kind>
+inline Vec ScoreJoin(Vec a, Vec b) {
+  return kind == Criterion::kMaxAbs ? Vec::Max(a, b) : a + b;
+}
+
+template <Criterion kind>
+inline float ScoreJoin(float a, float b) {
+  return kind == Criterion::kMaxAbs ? (a > b ? a : b) : a + b;
+}
+
+// sums[k] joins kRows rows of the weight, and what it holds already unless they are the first.
+template <Criterion kind, int kRows>
+void ScoreColumns(const float* w, int64_t cols, bool first, float* sums) {
+  for (int64_t k = 0; k < cols; k += Vec::kWidth) {
+    const int64_t n = cols - k;
+    if (n >= Vec::kWidth) {
+      Vec sum = first ? Vec::Zero() : Vec::Load(sums + k);
+      for (int i = 0; i < kRows; ++i) sum = ScoreAdd<kind>(sum, Vec::Load(w + i * cols + k));
+      sum.Store(sums + k);
+    } else {
+      Vec sum = first ? Vec::Zero() : Vec::LoadN(sums + k, n);
+      for (int i = 0; i < kRows; ++i) sum = ScoreAdd<kind>(sum, Vec::LoadN(w + i * cols + k, n));
+      sum.StoreN(sums + k, n);
+    }
+  }
+}
+
+// Joins neighbours, in place: sums[0, count) become sums[0, count / 2).
+template <Criterion kind>
+void ScorePairs(float* sums, int64_t count) {
+  int64_t k = 0;
+  for (; k + 2 * Vec::kWidth <= count; k += 2 * Vec::kWidth) {
+    const Vec a = Vec::Load(sums + k), b = Vec::Load(sums + k + Vec::kWidth);
+    ScoreJoin<kind>(Vec::Even(a, b), Vec::Odd(a, b)).Store(sums + k / 2);
+  }
+  for (; k < count; k += 2) sums[k / 2] = ScoreJoin<kind>(sums[k], sums[k + 1]);
+}
+
+// Joins neighbours, in place, `width` at a time.
+template <Criterion kind>
+void ScoreRuns(float* sums, int64_t count, int64_t width) {
+  for (int64_t block = 0; block < count; ++block) {
+    float sum = sums[block * width];
+    for (int64_t k = 1; k < width; ++k) sum = ScoreJoin<kind>(sum, sums[block * width + k]);
+    sums[block] = sum;
+  }
+}
+
+// Blocks of `weights` elements: from their sums to their scores.
+template <Criterion kind>
+void ScoreFinish(const float* sums, int64_t count, int64_t weights, float* scores) {
+  const Vec divisor = Vec::Set1(static_cast<float>(weights));
+  for (int64_t k = 0; k < count; k += Vec::kWidth) {
+    const int64_t n = count - k < Vec::kWidth ? count - k : Vec::kWidth;
+    Vec score = Vec::LoadN(sums + k, n);
+    if (kind == Criterion::kL2) score = Vec::Sqrt(score);
+    if (kind == Criterion::kMeanAbs) score = score / divisor;
+    score.StoreN(scores + k, n);
+  }
+}
+
+template <Criterion kind>
 void ScoreRows(const BlockScoresArgs& a) {
-  const int64_t grid_cols = (a.cols + a.c - 1) / a.c;
+  const int64_t whole = a.cols / a.c;
+  const int64_t cut = a.cols - whole * a.c;
   for (int64_t row = a.begin; row < a.end; ++row) {
     const int64_t first = row * a.r;
     const int64_t rows = a.rows - first < a.r ? a.rows - first : a.r;
-    for (int64_t k = 0; k < a.cols; k += Vec::kWidth) {
-      const int64_t n = a.cols - k < Vec::kWidth ? a.cols - k : Vec::kWidth;
-      Vec sum = Vec::Zero();
-      for (int64_t y = 0; y < rows; ++y) {
-        sum = ScoreAdd<kind>(sum, Vec::LoadN(a.weight + (first + y) * a.cols + k, n));
-      }
-      sum.StoreN(a.scratch + k, n);
+    // Four rows at a time: more of them, with a power-of-two width, would fall on one set of the cache.
+    int64_t y = 0;
+    for (; y + 4 <= rows; y += 4)
+      ScoreColumns<kind, 4>(a.weight + (first + y) * a.cols, a.cols, y == 0, a.scratch);
+    for (; y < rows; ++y) ScoreColumns<kind, 1>(a.weight + (first + y) * a.cols, a.cols, y == 0, a.scratch);
+    float* scores = a.scores + row * (whole + (cut > 0));
+    if (cut > 0) {
+      float* sums = a.scratch + whole * a.c;
+      ScoreRuns<kind>(sums, 1, cut);
+      ScoreFinish<kind>(sums, 1, rows * cut, scores + whole);
     }
-    for (int64_t col = 0; col < grid_cols; ++col) {
-      const int64_t begin = col * a.c;
-      const int64_t end = begin + a.c < a.cols ? begin + a.c : a.cols;
-      float sum = 0.0f;
-      for (int64_t k = begin; k < end; ++k) {
-        sum = kind == Criterion::kMaxAbs ? (a.scratch[k] > sum ? a.scratch[k] : sum) : sum + a.scratch[k];
-      }
-      if (kind == Criterion::kL2) sum = std::sqrt(sum);
-      if (kind == Criterion::kMeanAbs) sum /= static_cast<float>(rows * (end - begin));
-      a.scores[row * grid_cols + col] = sum;
-    }
+    int64_t width = a.c;
+    for (; width % 2 == 0; width /= 2) ScorePairs<kind>(a.scratch, whole * width);
+    if (width > 1) ScoreRuns<kind>(a.scratch, whole, width);
+    ScoreFinish<kind>(a.scratch, whole, rows * a.c, scores);
   }
 }
 

@@ -182,8 +182,8 @@ void PanelRows(const PanelForwardArgs& a) {
 }
 
 void PanelForward(const PanelForwardArgs& a) {
-  if (a.w.row_stride == 1 && a.w.col_stride == a.w.r) {
-    PanelRows<true>(a);
+  if (Vec::kUnrolled && a.w.row_stride == 1 && a.w.col_stride == a.w.r) {
+    PanelRows<Vec::kUnrolled>(a);
   } else {
     PanelRows<false>(a);
   }

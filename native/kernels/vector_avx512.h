@@ -64,10 +64,39 @@ struct Vec {
       r[12 + j].v = _mm512_shuffle_f32x4(odd0, odd1, 0xdd);
     }
   }
+  // Lane i: the Sum of v[i].
+  static Vec Sums(const Vec (&v)[16]) {
+    Vec by8[8], by4[4], by2[2];
+    for (int i = 0; i < 4; ++i) {
+      by8[i] = Fold<0x44, 0xee>(v[i], v[4 + i]);
+      by8[4 + i] = Fold<0x44, 0xee>(v[8 + i], v[12 + i]);
+      by4[i] = Fold<0x88, 0xdd>(by8[i], by8[4 + i]);
+    }
+    for (int i = 0; i < 2; ++i) {
+      const __m512 a = by4[2 * i].v, b = by4[2 * i + 1].v;
+      by2[i] = {_mm512_add_ps(UnpackLow(a, b), UnpackHigh(a, b))};
+    }
+    return {_mm512_add_ps(_mm512_shuffle_ps(by2[0].v, by2[1].v, 0x88),
+                          _mm512_shuffle_ps(by2[0].v, by2[1].v, 0xdd))};
+  }
+  // The even and the odd elements of a and b, side by side.
+  static Vec Even(Vec a, Vec b) {
+    const __m512i lanes = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    return {_mm512_permutex2var_ps(a.v, lanes, b.v)};
+  }
+  static Vec Odd(Vec a, Vec b) {
+    const __m512i lanes = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    return {_mm512_permutex2var_ps(a.v, lanes, b.v)};
+  }
   // Keeps a loaded vector in a register: GCC 12 folds the load into each FMA's memory operand otherwise.
   void Pin() { asm("" : "+v"(v)); }
 
  private:
+  // Adds two choices of quarters of a and b.
+  template <int kOne, int kOther>
+  static Vec Fold(Vec a, Vec b) {
+    return {_mm512_add_ps(_mm512_shuffle_f32x4(a.v, b.v, kOne), _mm512_shuffle_f32x4(a.v, b.v, kOther))};
+  }
   static __m512 UnpackLow(__m512 a, __m512 b) {
     return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
   }

@@ -9,6 +9,7 @@ struct Splat {
 struct Vec {
   static constexpr int64_t kWidth = 4;
   static constexpr int kRegisters = 32;
+  static constexpr bool kUnrolled = true;
   float32x4_t v;
 
   Vec() = default;
@@ -84,6 +85,16 @@ struct Vec {
     r[2].v = HighHalves(even0, even1);
     r[3].v = HighHalves(odd0, odd1);
   }
+  static Vec Sums(const Vec (&v)[4]) {
+    float32x4_t by2[2];
+    for (int i = 0; i < 2; ++i) {
+      const float32x4_t a = v[2 * i].v, b = v[2 * i + 1].v;
+      by2[i] = vaddq_f32(LowHalves(a, b), HighHalves(a, b));
+    }
+    return {vpaddq_f32(by2[0], by2[1])};
+  }
+  static Vec Even(Vec a, Vec b) { return {vuzp1q_f32(a.v, b.v)}; }
+  static Vec Odd(Vec a, Vec b) { return {vuzp2q_f32(a.v, b.v)}; }
   void Pin() { asm("" : "+w"(v)); }
 
  private:

@@ -80,6 +80,15 @@ struct Vec {
       }
     }
   }
+  static Vec Sums(const Vec (&v)[kPlainWidth]) {
+    return Each([&](int64_t i) { return v[i].Sum(); });
+  }
+  static Vec Even(Vec a, Vec b) {
+    return Each([&](int64_t i) { return 2 * i < kWidth ? a.v[2 * i] : b.v[2 * i - kWidth]; });
+  }
+  static Vec Odd(Vec a, Vec b) {
+    return Each([&](int64_t i) { return 2 * i + 1 < kWidth ? a.v[2 * i + 1] : b.v[2 * i + 1 - kWidth]; });
+  }
   void Pin() {}
 };
 

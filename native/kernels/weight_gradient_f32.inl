@@ -1,69 +1,94 @@
 // The weight gradient, sampled at the kept blocks: dot products along the batch, in panels. An output sums 16
 // lanes of the batch side by side and joins them once at the end (Vec::Sum's order).
 
-// 4 x 4 outputs: 8 loads for 16 FMAs. With 16 registers 2 x 2 outputs of two halves each fit, as do 2 x 2 of
-// four in 32.
-constexpr int kGradientTile = Vec::kRegisters / kHalves == 32 ? 4 : 2;
+// 4 x 4 outputs: 8 loads for 16 FMAs. With 16 registers 4 x 2 leave room for what they multiply. Tiles of one
+// or two rows are wider, to have enough sums in flight.
+constexpr int kGradientRows = 4;
+constexpr int GradientColumns(int rows) {
+  if (rows == 1) return Vec::kRegisters == 32 ? 8 : 6;
+  return rows == 2 || Vec::kRegisters == 32 ? 4 : 2;
+}
 
 // The sum over 16 lanes held in halves (or a half of a half).
-inline float JoinHalves(Vec* sum) {
+inline Vec JoinHalves(Vec* sum) {
   for (int half = kHalves / 2; half > 0; half /= 2) {
     for (int h = 0; h < half; ++h) sum[h] = sum[h] + sum[h + half];
   }
-  return sum[0].Sum();
+  return sum[0];
 }
 
+// One half of the batch rows of one panel. A constant width makes every address one.
+template <int R, int C>
+inline void GradientHalf(Vec (&sum)[R][C], const float* dy, const float* x, int64_t width) {
+  for (int64_t lane = 0; lane < width; lane += kLanes) {
+    Vec xv[C];
+    for (int j = 0; j < C; ++j) {
+      xv[j] = Vec::Load(x + j * width + lane);
+      xv[j].Pin();
+    }
+    for (int i = 0; i < R; ++i) {
+      Vec dv = Vec::Load(dy + i * width + lane);
+      dv.Pin();
+      for (int j = 0; j < C; ++j) sum[i][j] = Vec::Fma(dv, xv[j], sum[i][j]);
+    }
+  }
+}
+
+// Outputs [row, row + R) x [column, column + C); `out` has a.c of them a row.
 template <int R, int C>
 void GradientTile(const WeightGradientArgs& a, int64_t row, int64_t column, float* out) {
-  Vec sum[R][C][kHalves];
-  for (int i = 0; i < R; ++i) {
-    for (int j = 0; j < C; ++j) {
-      for (int h = 0; h < kHalves; ++h) sum[i][j][h] = Vec::Zero();
+  constexpr int kGroups = static_cast<int>((R * C + Vec::kWidth - 1) / Vec::kWidth);
+  Vec halves[R * C][kHalves];
+  const int64_t whole = a.m / kPanel;
+  const int64_t rest = PadBatch(a.m) - whole * kPanel;
+  // One half after the other: together they would not fit the registers.
+  for (int h = 0; h < kHalves; ++h) {
+    Vec sum[R][C];
+    for (int i = 0; i < R; ++i) {
+      for (int j = 0; j < C; ++j) sum[i][j] = Vec::Zero();
+    }
+    const float* dy = a.dy + row * kPanel + h * Vec::kWidth;
+    const float* x = a.x + column * kPanel + h * Vec::kWidth;
+    for (int64_t panel = 0; panel < whole; ++panel) {
+      GradientHalf(sum, dy, x, kPanel);
+      dy += kPanel * a.out;
+      x += kPanel * a.in;
+    }
+    if (rest > 0) GradientHalf(sum, dy - row * (kPanel - rest), x - column * (kPanel - rest), rest);
+    for (int i = 0; i < R; ++i) {
+      for (int j = 0; j < C; ++j) halves[i * C + j][h] = sum[i][j];
     }
   }
-  const int64_t panels = PanelCount(a.m);
-  for (int64_t panel = 0; panel < panels; ++panel) {
-    const int64_t width = PanelWidth(a.m, panel);
-    const float* dy = a.dy + panel * kPanel * a.out + row * width;
-    const float* x = a.x + panel * kPanel * a.in + column * width;
-    for (int64_t lane = 0; lane < width; lane += kLanes) {
-      for (int h = 0; h < kHalves; ++h) {
-        const int64_t at = lane + h * Vec::kWidth;
-        Vec xv[C];
-        for (int j = 0; j < C; ++j) {
-          xv[j] = Vec::Load(x + j * width + at);
-          xv[j].Pin();
-        }
-        for (int i = 0; i < R; ++i) {
-          Vec dv = Vec::Load(dy + i * width + at);
-          dv.Pin();
-          for (int j = 0; j < C; ++j) sum[i][j][h] = Vec::Fma(dv, xv[j], sum[i][j][h]);
-        }
-      }
+  float totals[kGroups * Vec::kWidth];
+  for (int g = 0; g < kGroups; ++g) {
+    Vec group[Vec::kWidth];
+    for (int64_t i = 0; i < Vec::kWidth; ++i) {
+      const int64_t at = g * Vec::kWidth + i;
+      group[i] = at < R * C ? JoinHalves(halves[at]) : Vec::Zero();
     }
+    Vec::Sums(group).Store(totals + g * Vec::kWidth);
   }
-  for (int i = 0; i < R; ++i) {
-    for (int j = 0; j < C; ++j) {
-      out[i * a.c + j] = JoinHalves(sum[i][j]);
-    }
+  for (int i = 0; i < R; ++i) std::memcpy(out + i * a.c, totals + i * C, C * sizeof(float));
+}
+
+// One tile of R x `columns` outputs, at most C.
+template <int R, int C>
+void GradientTiles(const WeightGradientArgs& a, int64_t row, int64_t column, int64_t columns, float* out) {
+  if constexpr (C > 1) {
+    if (columns != C) return GradientTiles<R, C - 1>(a, row, column, columns, out);
   }
+  GradientTile<R, C>(a, row, column, out);
 }
 
 template <int R>
-void GradientColumns(const WeightGradientArgs& a, int64_t row, int64_t column, int64_t columns, float* out) {
-  int64_t j = 0;
-  for (; j + kGradientTile <= columns; j += kGradientTile) {
-    GradientTile<R, kGradientTile>(a, row, column + j, out + j);
+void GradientRow(const WeightGradientArgs& a, int64_t row, int64_t column, int64_t columns, float* out) {
+  constexpr int kWide = GradientColumns(R);
+  // Tiles of even width: 3 + 2 columns rather than 4 + 1.
+  const int64_t tiles = (columns + kWide - 1) / kWide;
+  for (int64_t t = 0; t < tiles; ++t) {
+    const int64_t j = columns * t / tiles;
+    GradientTiles<R, kWide>(a, row, column + j, columns * (t + 1) / tiles - j, out + j);
   }
-  if (kGradientTile > 3 && columns - j == 3) {
-    GradientTile<R, 3>(a, row, column + j, out + j);
-    return;
-  }
-  if (kGradientTile > 2 && columns - j == 2) {
-    GradientTile<R, 2>(a, row, column + j, out + j);
-    return;
-  }
-  for (; j < columns; ++j) GradientTile<R, 1>(a, row, column + j, out + j);
 }
 
 void BiasGradient(const WeightGradientArgs& a, int64_t begin, int64_t end) {
@@ -77,7 +102,7 @@ void BiasGradient(const WeightGradientArgs& a, int64_t begin, int64_t end) {
         for (int h = 0; h < kHalves; ++h) sum[h] = sum[h] + Vec::Load(dy + lane + h * Vec::kWidth);
       }
     }
-    a.bias_gradient[row] = JoinHalves(sum);
+    a.bias_gradient[row] = JoinHalves(sum).Sum();
   }
 }
 
@@ -92,11 +117,23 @@ void WeightGradient(const WeightGradientArgs& a) {
       float* out = a.gradient + int64_t{e} * a.r * a.c;
       if (rows < a.r || columns < a.c)
         std::memset(out, 0, static_cast<std::size_t>(a.r * a.c) * sizeof(float));
-      int64_t i = 0;
-      for (; i + kGradientTile <= rows; i += kGradientTile) {
-        GradientColumns<kGradientTile>(a, out_row + i, column, columns, out + i * a.c);
+      const int64_t tiles = (rows + kGradientRows - 1) / kGradientRows;
+      for (int64_t t = 0; t < tiles; ++t) {
+        const int64_t i = rows * t / tiles;
+        switch (rows * (t + 1) / tiles - i) {
+          case 1:
+            GradientRow<1>(a, out_row + i, column, columns, out + i * a.c);
+            break;
+          case 2:
+            GradientRow<2>(a, out_row + i, column, columns, out + i * a.c);
+            break;
+          case 3:
+            GradientRow<3>(a, out_row + i, column, columns, out + i * a.c);
+            break;
+          default:
+            GradientRow<4>(a, out_row + i, column, columns, out + i * a.c);
+        }
       }
-      for (; i < rows; ++i) GradientColumns<1>(a, out_row + i, column, columns, out + i * a.c);
     }
   }
 }
