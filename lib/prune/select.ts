@@ -31,9 +31,9 @@ export interface GlobalSelection {
  * The blocks that one layer keeps.
  * - `sparsity`: blocks are dropped in (score, index) order up to the nearest reachable sparsity, of two equally
  *   near ones the lower. Only weights that exist count, so a truncated block is lighter than a whole one.
- * - `dropFraction`: the paper's rule. Of the n blocks in `among`, sorted, cut = sorted[round(dropFraction * n)];
- *   every block strictly below the cut goes. Blocks that tie with the cut all stay. Where the index reaches n,
- *   every block goes.
+ * - `dropFraction`: the paper's rule. Of the n blocks in `among`, sorted, cut = sorted[round(dropFraction * n)],
+ *   halves rounded to the even number; every block strictly below the cut goes. Blocks that tie with the cut all
+ *   stay. Where the index reaches n, every block goes.
  *
  * Throws TypeError or RangeError (NaN scores too), BlocksparseError INVALID_STATE for a mask of another grid.
  */
@@ -125,11 +125,20 @@ function dropBelowCut(layer: LayerScores, fraction: number): BlockMask {
   checkNumber('dropFraction', fraction, 0, 1);
   const kept = keptOf(layer);
   const sorted = layer.scores.filter((_, i) => kept[i] === 1).sort();
-  const index = Math.round(fraction * sorted.length);
+  const index = roundHalfToEven(fraction * sorted.length);
   const all = index === sorted.length;
   const cut = sorted[index];
   for (let i = 0; i < kept.length; i++) if (all || layer.scores[i] < cut) kept[i] = 0;
   return new BlockMask(layer.grid, kept);
+}
+
+/**
+ * As Python's round(), in which the paper's rule is written. It matters where few blocks are left: of five, 10 % is
+ * none, not one, so a small last layer stops at five.
+ */
+function roundHalfToEven(value: number): number {
+  const rounded = Math.round(value);
+  return rounded - value === 0.5 && rounded % 2 === 1 ? rounded - 1 : rounded;
 }
 
 /** The kept blocks of all layers as [layer, block], by (score, layer, block). */
