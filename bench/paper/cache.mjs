@@ -36,25 +36,43 @@ export function missingForCache() {
   return process.arch === 'x64' ? null : `the AVX2 kernels are for x64, this is ${process.arch}`;
 }
 
+export function buildProgram(program, optimization = '-O3') {
+  const flags = ['-std=c++17', optimization, '-ffp-contract=off', '-fno-math-errno', '-pthread'];
+  run('g++', [...flags, ...SOURCES, '-o', program], { cwd: root });
+}
+
 /** As cache.cc reads it. */
-function bytesOf(matrices) {
+export function writeNetwork(file, matrices) {
   const parts = [Int32Array.of(matrices.length)];
   for (const { shape, blockShape, nnzb, crowIndices, colIndices, values } of matrices)
     parts.push(Int32Array.of(...shape, ...blockShape, nnzb), crowIndices, colIndices, values);
-  return Buffer.concat(parts.map((part) => Buffer.from(part.buffer, part.byteOffset, part.byteLength)));
+  writeFileSync(
+    file,
+    Buffer.concat(parts.map((part) => Buffer.from(part.buffer, part.byteOffset, part.byteLength))),
+  );
 }
 
-/** Data references and misses of a whole run of the program. */
-function counts(program, file, m, passes) {
-  const sizes = Object.entries(CACHES).map(([name, size]) => `--${name}=${size}`);
-  const flags = ['--tool=cachegrind', '--cache-sim=yes', '--cachegrind-out-file=/dev/null', ...sizes];
-  const { stderr } = run('valgrind', [...flags, program, file, String(m), String(passes)]);
+/** Data references and misses in what cachegrind prints. */
+export function readCounts(text) {
   const read = (label) => {
-    const found = new RegExp(`${label}:\\s+([\\d,]+)`).exec(stderr);
-    if (!found) throw new Error(`valgrind printed no ${label}:\n${stderr}`);
+    const found = new RegExp(`${label}:\\s+([\\d,]+)`).exec(text);
+    if (!found) throw new Error(`valgrind printed no ${label}:\n${text}`);
     return Number(found[1].replaceAll(',', ''));
   };
-  return { references: read('D +refs'), d1: read('D1 +misses'), ll: read('LLd misses') };
+  return { references: read('D +refs'), d1Misses: read('D1 +misses'), llMisses: read('LLd misses') };
+}
+
+function countsOf(program, file, m, passes) {
+  const sizes = Object.entries(CACHES).map(([name, size]) => `--${name}=${size}`);
+  const flags = ['--tool=cachegrind', '--cache-sim=yes', '--cachegrind-out-file=/dev/null', ...sizes];
+  return readCounts(run('valgrind', [...flags, program, file, String(m), String(passes)]).stderr);
+}
+
+/** Of one pass with warm caches: what a run of more passes counts beyond a run of one. */
+export function countsPerPass(program, file, m) {
+  const first = countsOf(program, file, m, 1);
+  const all = countsOf(program, file, m, 1 + PASSES);
+  return Object.fromEntries(Object.keys(all).map((name) => [name, (all[name] - first[name]) / PASSES]));
 }
 
 /**
@@ -65,25 +83,12 @@ export function measureCache(blocks, log) {
   const folder = mkdtempSync(join(tmpdir(), 'blocksparse-cache-'));
   try {
     const program = join(folder, 'cache');
-    const flags = ['-std=c++17', '-O3', '-ffp-contract=off', '-fno-math-errno', '-pthread'];
-    run('g++', [...flags, ...SOURCES, '-o', program], { cwd: root });
+    buildProgram(program);
     const file = join(folder, 'network');
     const records = [];
     const measure = (stage, block, format, matrices) => {
-      writeFileSync(file, bytesOf(matrices.map(FORMATS[format])));
-      for (const m of BATCHES) {
-        const [first, all] = [1, 1 + PASSES].map((passes) => counts(program, file, m, passes));
-        const perPass = (name) => (all[name] - first[name]) / PASSES;
-        records.push({
-          stage,
-          block,
-          format,
-          m,
-          references: perPass('references'),
-          d1Misses: perPass('d1'),
-          llMisses: perPass('ll'),
-        });
-      }
+      writeNetwork(file, matrices.map(FORMATS[format]));
+      for (const m of BATCHES) records.push({ stage, block, format, m, ...countsPerPass(program, file, m) });
     };
     measure(null, null, 'dense', patternOf('16x16', 0));
     for (const stage of [SHORT_ROUND, LAST_ROUND])
