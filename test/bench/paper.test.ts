@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -126,6 +126,22 @@ describe('the runner of the paper', () => {
     for (const [, picture] of text.matchAll(/\]\((plots\/[^)]+)\)/g))
       expect(readFileSync(join(out, picture), 'utf8')).toMatch(/^<svg/);
     expect(readdirSync(join(out, 'plots')).length).toBeGreaterThanOrEqual(4);
+  });
+
+  it('sets its means beside the reference, with and without runs that collapsed', () => {
+    const [compared, out] = ['compared', 'comparison'].map((name) => join(folder, name));
+    mkdirSync(compared);
+    const cell = JSON.parse(readFileSync(join(cells, 'toy-paper-16x16-s1.json'), 'utf8'));
+    [0.837, 0.29].forEach((testAccuracy, seed) => {
+      const rounds = cell.rounds.map((record: object) => ({ ...record, testAccuracy }));
+      const content = { ...cell, dataSet: 'fashion', seed, rounds };
+      writeFileSync(join(compared, `${seed}.json`), JSON.stringify(content));
+    });
+    expect(paper('report', '--cells', compared, '--out', out).stderr).toBe('');
+    const text = readFileSync(join(out, 'RESULTS.md'), 'utf8');
+    expect(text).toContain('| density | 16x16 | mean over blocks | without collapsed runs | at most below |');
+    expect(text).toContain('| 2.87 % | −27.35 ± 27.35 | −27.35, **not held** | +0.00, held | 0.8 |');
+    expect(text).toContain('Runs that collapsed, with their first accuracy under 70 %: 16x16 seed 1,');
   });
 
   it('says what is wrong with its flags', () => {
