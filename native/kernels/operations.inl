@@ -2,6 +2,10 @@
 // Sums over kLanes side by side are held in this many vectors.
 constexpr int kHalves = static_cast<int>(kLanes / Vec::kWidth);
 
+// Sums that are passed by reference stay in registers only inside their caller, and GCC leaves that to
+// chance.
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
 #include "activation_f32.inl"
 #include "block_scores_f32.inl"
 #include "optimizer_f32.inl"
@@ -14,3 +18,5 @@ constexpr KernelTable MakeTable(Isa isa) {
   return {isa,  PanelForward, RowsForward, WeightGradient, Activate, ActivationGradient,
           Adam, Sgd,          BlockScores, ToPanel,        FromPanel};
 }
+
+#undef ALWAYS_INLINE

@@ -19,8 +19,8 @@ constexpr int64_t kAheadColumns = 8;
 // One column of a block: R weights against V vectors of x. Asks for the lines of the same column of a later
 // block too: which block that is, no hardware can foresee.
 template <int R, int V>
-inline void PanelColumn(Vec (&sum)[R][V], const float* p, int64_t row_stride, const float* x,
-                        const float* next) {
+ALWAYS_INLINE void PanelColumn(Vec (&sum)[R][V], const float* p, int64_t row_stride, const float* x,
+                               const float* next) {
   for (int v = 0; v < V; v += kHalves) __builtin_prefetch(next + v * Vec::kWidth);
   Vec xv[V];
   for (int v = 0; v < V; ++v) {
@@ -35,8 +35,8 @@ inline void PanelColumn(Vec (&sum)[R][V], const float* p, int64_t row_stride, co
 
 // `depth` columns, S sums taking them in turn; a constant depth unrolls.
 template <int R, int V, int S>
-inline void PanelColumns(Vec (&sum)[S][R][V], int64_t depth, const float* p, int64_t row_stride,
-                         int64_t col_stride, const float* x, const float* next, int64_t width) {
+ALWAYS_INLINE void PanelColumns(Vec (&sum)[S][R][V], int64_t depth, const float* p, int64_t row_stride,
+                                int64_t col_stride, const float* x, const float* next, int64_t width) {
   int64_t k = 0;
   for (; k + S <= depth; k += S) {
     for (int s = 0; s < S; ++s) {

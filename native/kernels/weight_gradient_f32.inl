@@ -19,7 +19,7 @@ inline Vec JoinHalves(Vec* sum) {
 
 // One half of the batch rows of one panel. A constant width makes every address one.
 template <int R, int C>
-inline void GradientHalf(Vec (&sum)[R][C], const float* dy, const float* x, int64_t width) {
+ALWAYS_INLINE void GradientHalf(Vec (&sum)[R][C], const float* dy, const float* x, int64_t width) {
   for (int64_t lane = 0; lane < width; lane += kLanes) {
     Vec xv[C];
     for (int j = 0; j < C; ++j) {
