@@ -164,11 +164,9 @@ Napi::Value LayerObject::ForwardAsync(const Napi::CallbackInfo& info) {
 Napi::Value LayerObject::Info(const Napi::CallbackInfo& info) {
   const int64_t m = BatchOf(info[0]);
   const PackedLayer& layer = *layers_[0];
-  const bool rows = layer.UsesRows(m);
   auto result = Napi::Object::New(info.Env());
-  result.Set("kernel", rows ? "rows" : "panels");
-  result.Set("reason", rows ? "the batch is too small to fill vectors along it"
-                            : "the batch fills vectors along it, whatever the block shape");
+  result.Set("kernel", layer.UsesRows(m) ? "rows" : "panels");
+  result.Set("reason", layer.Reason(m));
   result.Set("packedBytes", static_cast<double>(layer.bytes()));
   result.Set("threads", layer.ThreadsFor(m));
   return result;

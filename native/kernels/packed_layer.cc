@@ -56,10 +56,17 @@ BlockView PackedLayer::View() const {
   return {ptr_.data(), index_.data(), nullptr, values_.data(), r_, c_, 1, r_, n_, k_};
 }
 
-// A panel computes 16 batch rows whatever m is; the row-major design pays for each. Where they meet depends
-// on how well a block's rows fill its vectors (bench/kernels, 768 x 768 at 90 %): 16 rows or more at m =
-// 16, half a vector at 5, the flat kernel of shorter blocks at 3.
-bool PackedLayer::UsesRows(int64_t m) const { return m < (r_ >= 16 ? 16 : r_ >= 8 ? 5 : 3); }
+// Blocks of 32 rows fill two vectors of every instruction set: the row-major design then has as few loads as
+// panels, and nothing to transpose. Below, a panel computes 16 batch rows whatever m is, the row-major design
+// pays for each, and where they meet depends on how well a block's rows fill its vectors (bench/kernels,
+// 768 x 768 at 90 %): 16 rows at m = 16, half a vector at 5, the flat kernel of shorter blocks at 3.
+bool PackedLayer::UsesRows(int64_t m) const { return r_ >= 32 || m < (r_ >= 16 ? 16 : r_ >= 8 ? 5 : 3); }
+
+const char* PackedLayer::Reason(int64_t m) const {
+  if (r_ >= 32) return "blocks of 32 rows and more fill vectors along them, whatever the batch";
+  return UsesRows(m) ? "the batch is too small to fill vectors along it"
+                     : "the batch fills vectors along it, whatever the block shape";
+}
 
 int PackedLayer::ThreadsFor(int64_t m) const {
   const int64_t work = int64_t{ptr_.back()} * r_ * c_ * m;

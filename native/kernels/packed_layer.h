@@ -27,8 +27,9 @@ class PackedLayer {
   int threads() const { return threads_; }
   int64_t bytes() const;
 
-  // Whether a batch of m goes through the row-major design, and with how many threads.
+  // Whether a batch of m goes through the row-major design, why, and with how many threads.
   bool UsesRows(int64_t m) const;
+  const char* Reason(int64_t m) const;
   int ThreadsFor(int64_t m) const;
 
   // Row-major x[m][k] to y[m][n]; neither may overlap the other.

@@ -114,14 +114,16 @@ void PanelTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t la
   }
 }
 
-// A small square block is one tile, unrolled where the instruction set is worth the code. Blocks of fewer
+// A small square block is one tile, unrolled where it is worth the code: not for the last batch rows of a
+// training step, nor without an instruction set of its own. Blocks of fewer
 // than four rows have too few sums in flight: they take two, by their shape alone, so that every instruction
 // set adds in the same order.
 template <int R, int V, bool kColumnMajor>
 void AnyTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t lane) {
   constexpr int S = R < 4 ? 2 : 1;
-  if (Vec::kUnrolled && a.w.r == R && a.w.c == R) {
-    PanelTile<R, V, S, Vec::kUnrolled ? R : 0, kColumnMajor>(a, row, first, lane);
+  constexpr bool kUnrolled = Vec::kUnrolled && (kColumnMajor || V > 1);
+  if (kUnrolled && a.w.r == R && a.w.c == R) {
+    PanelTile<R, V, S, kUnrolled ? R : 0, kColumnMajor>(a, row, first, lane);
   } else if (R < 4 && a.w.r < 4) {
     PanelTile<R, V, S, 0, kColumnMajor>(a, row, first, lane);
   } else {

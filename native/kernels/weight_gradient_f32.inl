@@ -5,6 +5,7 @@
 // or two rows are wider, to have enough sums in flight.
 constexpr int kGradientRows = 4;
 constexpr int GradientColumns(int rows) {
+  if (!Vec::kUnrolled) return 2;
   if (rows == 1) return Vec::kRegisters == 32 ? 8 : 6;
   return rows == 2 || Vec::kRegisters == 32 ? 4 : 2;
 }
