@@ -59,8 +59,14 @@ BlockView PackedLayer::View() const {
 // Blocks of 32 rows fill two vectors of every instruction set: the row-major design then has as few loads as
 // panels, and nothing to transpose. Below, a panel computes 16 batch rows whatever m is, the row-major design
 // pays for each, and where they meet depends on how well a block's rows fill its vectors (bench/kernels,
-// 768 x 768 at 90 %): 16 rows at m = 16, half a vector at 5, the flat kernel of shorter blocks at 3.
-bool PackedLayer::UsesRows(int64_t m) const { return r_ >= 32 || m < (r_ >= 16 ? 16 : r_ >= 8 ? 5 : 3); }
+// 768 x 768 at 90 %): 16 rows at m = 16, half a vector at 5, the flat kernel of shorter blocks at 3. From
+// kRowsInOrder on both designs give the same bits, so the choice may depend on the instruction set: 8 rows
+// that fill a vector are faster up to 10.
+bool PackedLayer::UsesRows(int64_t m) const {
+  if (r_ >= 32) return true;
+  if (r_ == 8 && table_->lanes <= 8 && m >= kRowsInOrder) return m <= 10;
+  return m < (r_ >= 16 ? 16 : r_ >= 8 ? 5 : 3);
+}
 
 const char* PackedLayer::Reason(int64_t m) const {
   if (r_ >= 32) return "blocks of 32 rows and more fill vectors along them, whatever the batch";

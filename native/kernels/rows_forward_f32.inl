@@ -9,10 +9,6 @@ constexpr int64_t kFlatColumns = 8;
 // Vectors along a block row that a tile takes together: 16 rows or more, a whole cache line of every column.
 constexpr int kRowVectors = !Vec::kUnrolled ? 1 : kHalves > 2 ? kHalves : 2;
 
-// From this batch on a tile's rows are sums enough, and each runs through k in order, as in the panel design:
-// either design then gives the same bits.
-constexpr int64_t kRowsInOrder = 8;
-
 // Batch rows that share a pointer to x: two strides are an addressing mode away, and a pointer for each row
 // would not fit the registers.
 constexpr int kRowsAPointer = 3;
@@ -181,7 +177,7 @@ void RowsBatch(const RowsForwardArgs& a, int64_t row, int64_t first, int64_t lan
                int64_t m) {
   constexpr bool kMany = Vec::kRegisters == 32;
   if (a.m >= kRowsInOrder) {
-    // 12 x 2 or 4 x 4 vectors of 32, 4 x 2 or 8 of 16.
+    // Sums of 12 x 2 or 6 x 4 vectors with 32 registers, 6 x 2 with 16; a remainder in even parts.
     if constexpr (kMany && V <= 2 && kWhole) {
       while (m - sample >= 12 && m - sample != 16) {
         RowsTile<12, V, 1, kWhole>(a, row, first, lanes, sample);
@@ -190,6 +186,12 @@ void RowsBatch(const RowsForwardArgs& a, int64_t row, int64_t first, int64_t lan
     }
     if constexpr (((kMany && V <= 2) || V == 1) && kWhole) {
       for (; sample + 8 <= m; sample += 8) RowsTile<8, V, 1, kWhole>(a, row, first, lanes, sample);
+    }
+    if constexpr (V > 1 && !(kMany && V == 2)) {
+      while (m - sample >= 6 && m - sample != 8) {
+        RowsTile<6, V, 1, kWhole>(a, row, first, lanes, sample);
+        sample += 6;
+      }
     }
     for (; sample + 4 <= m; sample += 4) RowsTile<4, V, 1, kWhole>(a, row, first, lanes, sample);
     for (; sample + 2 <= m; sample += 2) RowsTile<2, V, 1, kWhole>(a, row, first, lanes, sample);

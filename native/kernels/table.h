@@ -15,6 +15,10 @@ enum class Criterion { kMeanAbs, kL1, kL2, kMaxAbs };
 constexpr int64_t kLanes = 16;
 constexpr int64_t kPanel = 64;
 
+// From this batch on the row-major design has sums enough in a batch, and each runs through k in order, as in
+// panels: either design then gives the same bits.
+constexpr int64_t kRowsInOrder = 8;
+
 inline int64_t PadBatch(int64_t m) { return (m + kLanes - 1) / kLanes * kLanes; }
 inline int64_t PanelCount(int64_t m) { return (m + kPanel - 1) / kPanel; }
 inline int64_t PanelWidth(int64_t m, int64_t panel) {
@@ -102,6 +106,7 @@ struct BlockScoresArgs {
 
 struct KernelTable {
   Isa isa;
+  int64_t lanes;  // of a vector
   void (*panel_forward)(const PanelForwardArgs&);
   void (*rows_forward)(const RowsForwardArgs&);
   void (*weight_gradient)(const WeightGradientArgs&);
