@@ -17,6 +17,7 @@ import {
   padBatch,
   type SgdStep,
 } from './kernels.ts';
+import { activate, rowsForward } from './rows-forward.ts';
 
 /**
  * The pure-JS path: the same results as the native one within the tolerance of a different summation order.
@@ -158,9 +159,7 @@ class JsPattern implements Pattern {
 
 class JsLayer implements PackedLayer {
   readonly grid: BlockGrid;
-  readonly crow: Int32Array;
-  readonly col: Int32Array;
-  readonly values: Float32Array;
+  readonly matrix: BsrArrays;
   readonly bias: Float32Array | null;
   readonly activation: Activation;
 
@@ -169,37 +168,24 @@ class JsLayer implements PackedLayer {
     const [r, c] = this.grid.blockShape;
     checkArray('values', matrix.values, Float32Array, matrix.colIndices.length * r * c);
     if (bias !== null) checkArray('bias', bias, Float32Array, this.grid.shape[0]);
-    this.crow = matrix.crowIndices.slice();
-    this.col = matrix.colIndices.slice();
-    this.values = matrix.values.slice();
+    this.matrix = {
+      shape: this.grid.shape,
+      blockShape: this.grid.blockShape,
+      crowIndices: matrix.crowIndices.slice(),
+      colIndices: matrix.colIndices.slice(),
+      values: matrix.values.slice(),
+    };
     this.bias = bias?.slice() ?? null;
     this.activation = activation;
   }
 
   forward(x: Float32Array, m: number, out: Float32Array): void {
     const [n, k] = this.grid.shape;
-    const [r, c] = this.grid.blockShape;
     checkArray('x', x, Float32Array, m * k);
     checkArray('out', out, Float32Array, m * n);
     checkApart(x, out);
-    const act = activationFunctions[this.activation];
-    const { crow, col, values, bias } = this;
-    for (let row = 0; row < this.grid.gridRows; row++) {
-      const rows = Math.min(r, n - row * r);
-      for (let sample = 0; sample < m; sample++) {
-        for (let y = 0; y < rows; y++) {
-          let sum = bias === null ? 0 : bias[row * r + y];
-          for (let i = crow[row]; i < crow[row + 1]; i++) {
-            const first = col[i] * c;
-            const columns = Math.min(c, k - first);
-            const from = sample * k + first;
-            const w = (i * r + y) * c;
-            for (let f = 0; f < columns; f++) sum += values[w + f] * x[from + f];
-          }
-          out[sample * n + row * r + y] = act(sum);
-        }
-      }
-    }
+    rowsForward(this.matrix, this.bias, x, m, out);
+    if (this.activation !== 'none') activate(this.activation, out, out);
   }
 
   async forwardAsync(x: Float32Array, m: number): Promise<Float32Array> {
@@ -209,7 +195,9 @@ class JsLayer implements PackedLayer {
   }
 
   info(): LayerInfo {
-    const packedBytes = 4 * (this.values.length + this.crow.length + this.col.length);
+    const { crowIndices, colIndices, values } = this.matrix;
+    const numbers = values.length + crowIndices.length + colIndices.length + (this.bias?.length ?? 0);
+    const packedBytes = 4 * numbers;
     return { kernel: 'rows', reason: 'pure JS has one kernel', packedBytes, threads: 1 };
   }
 }
@@ -299,8 +287,7 @@ export const portableKernels: Kernels = {
 
   activate(activation, z, y) {
     checkArray('y', y, Float32Array, z.length);
-    const act = activationFunctions[activation];
-    for (let i = 0; i < z.length; i++) y[i] = act(z[i]);
+    activate(activation, z, y);
   },
 
   activationGradient(activation, saved, dy) {
