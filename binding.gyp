@@ -6,6 +6,7 @@
         "native/addon.cc",
         "native/libstdcxx.cc",
         "native/binding/args.cc",
+        "native/binding/forward_worker.cc",
         "native/binding/functions.cc",
         "native/binding/objects.cc",
         "native/cpu/isa.cc",

@@ -1,3 +1,6 @@
+import { readFile } from 'node:fs/promises';
+import { PerformanceObserver } from 'node:perf_hooks';
+import { setImmediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { allocateRows } from '../lib/batch.ts';
@@ -74,6 +77,72 @@ describe('BsrLinear', () => {
     const pending = layer.forwardAsync(x, out);
     structuredClone(out.buffer, { transfer: [out.buffer] });
     await expect(pending).rejects.toThrow(/out must be/);
+  });
+});
+
+describe('memory of a call', () => {
+  it('is none when out is given', async () => {
+    const { matrix, x } = makeCase(2, [16, 16], [16, 16], 1, 1);
+    const layer = new BsrLinear(matrix, { bias: new Float32Array(16), activation: 'relu' });
+    const out = new Float32Array(16);
+    let collections = 0;
+    const observer = new PerformanceObserver((list) => {
+      collections += list.getEntries().length;
+    });
+    observer.observe({ entryTypes: ['gc'] });
+    const calls = 1_000_000;
+    const attempt = async () => {
+      await setImmediate();
+      collections = 0;
+      const before = process.memoryUsage();
+      for (let i = 0; i < calls; i++) layer.forward(x, out);
+      const after = process.memoryUsage();
+      await setImmediate();
+      // One number a call would fill the young generation at least once.
+      return (
+        collections === 0 &&
+        after.heapUsed - before.heapUsed < calls &&
+        after.external + after.arrayBuffers - before.external - before.arrayBuffers < 4096
+      );
+    };
+    // The first compiles; others may meet a collection of what was there before.
+    const quiet = [];
+    for (let i = 0; i < 4 && !quiet.includes(true); i++) quiet.push(await attempt());
+    observer.disconnect();
+    expect(quiet).toContain(true);
+  }, 120_000);
+});
+
+describe('many products at once', () => {
+  const { matrix, x } = makeCase(3, [512, 512], [16, 16], 0.5, 64);
+  const large = new BsrLinear(matrix, { activation: 'gelu' });
+  const batch = (i: number) => x.subarray(0, 512 * (1 + (i % 64)));
+
+  it('equal the sync ones, and end in the order of their start', async () => {
+    const ended: number[] = [];
+    const results = await Promise.all(
+      Array.from({ length: 100 }, async (_, i) => {
+        const y = await large.forwardAsync(batch(i));
+        ended.push(i);
+        return y;
+      }),
+    );
+    for (const [i, y] of results.entries()) expect(y).toEqual(large.forward(batch(i)));
+    // Those that run side by side, three at most, may overtake one another.
+    for (const [at, i] of ended.entries()) expect(Math.abs(at - i)).toBeLessThan(100 / 2);
+  });
+
+  it('leave threads for reading files', async () => {
+    if (kernels().backend === 'js') return;
+    let done = 0;
+    const products = Array.from({ length: 64 }, async () => {
+      await large.forwardAsync(x);
+      done++;
+    });
+    await readFile(new URL(import.meta.url));
+    expect(done).toBeLessThan(64);
+    await Promise.all(products);
+    expect(done).toBe(64);
   });
 });
 

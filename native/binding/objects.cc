@@ -43,12 +43,6 @@ Structure StructureOf(const Napi::CallbackInfo& info, std::size_t first) {
 
 int64_t BatchOf(Napi::Value value) { return Integer(value, "m", 0, kMaxDimension); }
 
-std::vector<const PackedLayer*> Pointers(const Layers& layers) {
-  std::vector<const PackedLayer*> pointers;
-  for (const auto& layer : layers) pointers.push_back(layer.get());
-  return pointers;
-}
-
 void ForwardInto(const Layers& layers, const Napi::CallbackInfo& info) {
   const int64_t m = BatchOf(info[1]);
   const Span<float> x = Floats(info[0], "x", m * layers.front()->k());
@@ -58,50 +52,6 @@ void ForwardInto(const Layers& layers, const Napi::CallbackInfo& info) {
   const auto pointers = Pointers(layers);
   ForwardChain(pointers.data(), static_cast<int64_t>(pointers.size()), x.data, m, out.data);
 }
-
-// x is copied before the call returns and the result is filled in on the main thread, so a buffer changed or
-// transferred meanwhile harms nothing.
-class ForwardWorker : public Napi::AsyncWorker {
- public:
-  static Napi::Value Start(const Layers& layers, const Napi::CallbackInfo& info) {
-    const int64_t m = BatchOf(info[1]);
-    const Span<float> x = Floats(info[0], "x", m * layers.front()->k());
-    auto* worker = new ForwardWorker(info.Env(), layers, x, m);
-    const Napi::Promise promise = worker->deferred_.Promise();
-    worker->Queue();
-    return promise;
-  }
-
- protected:
-  void Execute() override {
-    const auto pointers = Pointers(layers_);
-    ForwardChain(pointers.data(), static_cast<int64_t>(pointers.size()), x_.data(), m_, out_.data());
-  }
-  void OnOK() override {
-    try {
-      auto result = Napi::Float32Array::New(Env(), out_.size());
-      std::copy(out_.begin(), out_.end(), result.Data());
-      deferred_.Resolve(result);
-    } catch (const Napi::Error& error) {
-      deferred_.Reject(error.Value());
-    }
-  }
-  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
-
- private:
-  ForwardWorker(Napi::Env env, const Layers& layers, const Span<float>& x, int64_t m)
-      : AsyncWorker(env, "blocksparse.forward"),
-        deferred_(Napi::Promise::Deferred::New(env)),
-        layers_(layers),
-        x_(x.data, x.data + x.size),
-        out_(static_cast<std::size_t>(m * layers.back()->n())),
-        m_(m) {}
-
-  Napi::Promise::Deferred deferred_;
-  Layers layers_;
-  std::vector<float> x_, out_;
-  int64_t m_;
-};
 
 template <typename Object>
 Napi::Value Construct(const Napi::CallbackInfo& info, const Napi::FunctionReference& constructor) {
@@ -158,7 +108,7 @@ Napi::Value LayerObject::Forward(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value LayerObject::ForwardAsync(const Napi::CallbackInfo& info) {
-  return ForwardWorker::Start(layers_, info);
+  return ForwardWorker::Start(info.Env().GetInstanceData<Addon>()->turns, layers_, info);
 }
 
 Napi::Value LayerObject::Info(const Napi::CallbackInfo& info) {
@@ -204,7 +154,7 @@ Napi::Value ChainObject::Forward(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value ChainObject::ForwardAsync(const Napi::CallbackInfo& info) {
-  return ForwardWorker::Start(layers_, info);
+  return ForwardWorker::Start(info.Env().GetInstanceData<Addon>()->turns, layers_, info);
 }
 
 Napi::Function PatternObject::Define(Napi::Env env) {

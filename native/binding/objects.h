@@ -4,22 +4,17 @@
 #include <napi.h>
 
 #include <memory>
-#include <vector>
 
-#include "../kernels/packed_layer.h"
 #include "../kernels/pattern.h"
-#include "shared.h"
+#include "forward_worker.h"
 
 namespace blocksparse {
 
-// What this environment (main thread or worker) keeps: constructors and the kernel table a `kernels` call
-// chose.
+// What this environment (main thread or worker) keeps: constructors, and the turns of its async products.
 struct Addon {
   Napi::FunctionReference layer, chain, pattern;
+  Turns turns;
 };
-
-// Layers are shared by the objects and the products in flight, so that none outlives its weights.
-using Layers = std::vector<Shared<PackedLayer>>;
 
 class LayerObject : public Napi::ObjectWrap<LayerObject> {
  public:

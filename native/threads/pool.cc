@@ -1,7 +1,9 @@
 #include "pool.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <limits>
 #include <thread>
 
 #if defined(_WIN32)
@@ -54,6 +56,9 @@ inline void Relax() {
 #endif
 }
 
+// See ThreadLimit.
+thread_local int thread_limit = std::numeric_limits<int>::max();
+
 class Pool {
  public:
   // Never destroyed: its threads may be parked in it while the process exits.
@@ -82,7 +87,14 @@ class Pool {
     monitor_.Lock();
     open_ = false;
     monitor_.Unlock();
-    while (inside_.load(std::memory_order_acquire) > 0) Relax();
+    // It may have lost its core to another thread, perhaps for this one.
+    for (int spins = 0; inside_.load(std::memory_order_acquire) > 0; ++spins) {
+      if (spins < kSpins) {
+        Relax();
+      } else {
+        std::this_thread::yield();
+      }
+    }
     owned_.store(false, std::memory_order_release);
     return true;
   }
@@ -91,6 +103,8 @@ class Pool {
   // About the time a core-to-core hand-over takes a hundred times over: longer gaps are not worth a busy
   // core.
   static constexpr std::chrono::microseconds kSpin{50};
+  // As long, counted: a pause takes about 10 to 40 ns.
+  static constexpr int kSpins = 2000;
 
   void Start(int workers) {
     while (started_ < workers) {
@@ -162,7 +176,11 @@ int HardwareThreads() {
   return cores == 0 ? 1 : static_cast<int>(cores);
 }
 
+ThreadLimit::ThreadLimit(int threads) { thread_limit = threads; }
+ThreadLimit::~ThreadLimit() { thread_limit = std::numeric_limits<int>::max(); }
+
 void ParallelFor(int64_t items, int threads, void (*run)(void*, int64_t), void* context) {
+  threads = std::min(threads, thread_limit);
   if (threads > 1 && items > 1 && Pool::Get().TryRun(items, threads, run, context)) return;
   for (int64_t i = 0; i < items; ++i) run(context, i);
 }

@@ -9,9 +9,17 @@ namespace blocksparse {
 // Cores this process may use.
 int HardwareThreads();
 
+// While it lives, products of this thread use at most so many threads.
+class ThreadLimit {
+ public:
+  explicit ThreadLimit(int threads);
+  ~ThreadLimit();
+  ThreadLimit(const ThreadLimit&) = delete;
+  ThreadLimit& operator=(const ThreadLimit&) = delete;
+};
+
 // Calls run(context, i) for i in [0, items), on the calling thread and up to threads - 1 others; returns when
-// all are done. When another caller holds the pool, everything runs on the calling thread: async products
-// then share the cores by their own threads instead of fighting over the pool.
+// all are done. When another caller holds the pool, everything runs on the calling thread.
 void ParallelFor(int64_t items, int threads, void (*run)(void* context, int64_t item), void* context);
 
 }  // namespace blocksparse

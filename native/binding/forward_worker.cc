@@ -1,0 +1,81 @@
+#include "forward_worker.h"
+
+#include <algorithm>
+#include <cstddef>
+
+namespace blocksparse {
+
+std::vector<const PackedLayer*> Pointers(const Layers& layers) {
+  std::vector<const PackedLayer*> pointers;
+  for (const auto& layer : layers) pointers.push_back(layer.get());
+  return pointers;
+}
+
+void Turns::Add(ForwardWorker* worker) {
+  waiting_.push_back(worker);
+  Advance();
+}
+
+void Turns::Done(int threads) {
+  free_ += threads;
+  --running_;
+  Advance();
+}
+
+void Turns::Advance() {
+  while (free_ > 0 && running_ < kMostRunning && !waiting_.empty()) {
+    ForwardWorker* next = waiting_.front();
+    int most = 1;
+    for (const auto& layer : next->layers_) most = std::max(most, layer->ThreadsFor(next->m_));
+    const int others = std::min(static_cast<int>(waiting_.size()), kMostRunning - running_);
+    const int share = std::max(1, free_ / others);
+    waiting_.pop_front();
+    next->turns_ = this;
+    next->threads_ = std::min(most, share);
+    free_ -= next->threads_;
+    ++running_;
+    next->Queue();
+  }
+}
+
+Napi::Value ForwardWorker::Start(Turns& turns, const Layers& layers, const Napi::CallbackInfo& info) {
+  const int64_t m = Integer(info[1], "m", 0, kMaxDimension);
+  const Span<float> x = Floats(info[0], "x", m * layers.front()->k());
+  auto* worker = new ForwardWorker(info.Env(), layers, x, m);
+  const Napi::Promise promise = worker->deferred_.Promise();
+  turns.Add(worker);
+  return promise;
+}
+
+// The result's memory is not touched here: its first touch costs more than the copy of x.
+ForwardWorker::ForwardWorker(Napi::Env env, const Layers& layers, const Span<float>& x, int64_t m)
+    : AsyncWorker(env, "blocksparse.forward"),
+      deferred_(Napi::Promise::Deferred::New(env)),
+      layers_(layers),
+      x_(x.data, x.data + x.size),
+      out_(m * layers.back()->n()),
+      m_(m) {}
+
+ForwardWorker::~ForwardWorker() {
+  if (turns_ != nullptr) turns_->Done(threads_);
+}
+
+void ForwardWorker::Execute() {
+  const ThreadLimit limit(threads_);
+  const auto pointers = Pointers(layers_);
+  ForwardChain(pointers.data(), static_cast<int64_t>(pointers.size()), x_.data(), m_, out_.data());
+}
+
+void ForwardWorker::OnOK() {
+  try {
+    auto result = Napi::Float32Array::New(Env(), static_cast<std::size_t>(out_.size()));
+    std::copy(out_.data(), out_.data() + out_.size(), result.Data());
+    deferred_.Resolve(result);
+  } catch (const Napi::Error& error) {
+    deferred_.Reject(error.Value());
+  }
+}
+
+void ForwardWorker::OnError(const Napi::Error& error) { deferred_.Reject(error.Value()); }
+
+}  // namespace blocksparse
