@@ -54,6 +54,29 @@ describe('BsrLinear', () => {
     expect(() => layer.explain(0)).toThrow(RangeError);
   });
 
+  it.each([
+    [300, 784],
+    [768, 768],
+    [100, 300],
+  ])('holds its weights once: %i x %i', (n, k) => {
+    const blocks: [number, number][] = [
+      [4, 4],
+      [16, 1],
+      [1, 16],
+      [16, 4],
+      [5, 5],
+      [8, 8],
+      [16, 16],
+      [64, 64],
+    ];
+    for (const block of blocks)
+      for (const density of [0.02, 0.1, 1]) {
+        const { matrix } = makeCase(4, [n, k], block, density, 1);
+        const { total } = matrix.bytes;
+        expect(new BsrLinear(matrix).explain(32).packedBytes).toBeLessThanOrEqual(1.06 * total);
+      }
+  });
+
   it('refuses bad arguments by name', async () => {
     expect(() => new BsrLinear({} as never)).toThrow(/matrix must be a BsrMatrix/);
     expect(() => new BsrLinear(matrix, null as never)).toThrow(/options must be/);
@@ -106,7 +129,7 @@ describe('memory of a call', () => {
       );
     };
     // The first compiles; others may meet a collection of what was there before.
-    const quiet = [];
+    const quiet: boolean[] = [];
     for (let i = 0; i < 4 && !quiet.includes(true); i++) quiet.push(await attempt());
     observer.disconnect();
     expect(quiet).toContain(true);

@@ -11,13 +11,7 @@ import { checkLayers, type LayerSpec, layerName, planOf, type Stage } from '../n
 import { BsrMatrix, checkIntact, type StorageBytes, storageBytes } from '../sparse/bsr.ts';
 import { MAX_BLOCK_SIDE, MAX_DIMENSION, type Pair } from '../sparse/grid.ts';
 import { checkPath, writeFileAtomic } from './atomic.ts';
-import {
-  encodeSafetensors,
-  inFile,
-  invalidFile,
-  readSafetensorsFile,
-  type SafetensorsFile,
-} from './safetensors.ts';
+import { encodeSafetensors, invalidFile, type OpenSafetensors, withSafetensorsFile } from './safetensors.ts';
 import { isDense, nameLayers, readWeights, tensorsOf } from './state-dict.ts';
 
 /** What this version writes; it reads no other. */
@@ -61,10 +55,12 @@ let isModel: (value: unknown) => boolean;
  */
 export class Model {
   readonly layers: readonly LayerSpec[];
-  /** The linear layers, in order. */
-  readonly matrices: readonly ModelLayer[];
+  readonly inFeatures: number;
+  readonly outFeatures: number;
   /** What else the file should keep, such as the input's normalisation: any JSON object. */
   readonly info: Record<string, unknown>;
+  /** Undefined once released. */
+  #matrices: readonly ModelLayer[] | undefined;
   #chain: PackedChain | undefined;
   static {
     isModel = (value) => isObject(value) && #chain in value;
@@ -79,7 +75,9 @@ export class Model {
     this.layers = Object.freeze(layers.map((layer) => Object.freeze({ ...layer })));
     const { stages } = planOf(this.layers);
     checkWeights(weights, stages);
-    this.matrices = Object.freeze(
+    this.inFeatures = stages[0].spec.inFeatures;
+    this.outFeatures = stages[stages.length - 1].spec.outFeatures;
+    this.#matrices = Object.freeze(
       stages.map(({ name, activation }, i) => {
         const { matrix, bias } = weights[i];
         return Object.freeze({ name, activation, matrix, bias });
@@ -98,15 +96,12 @@ export class Model {
     const file = checkPath('path', path);
     checkOptions('options', options);
     if (options.layers !== undefined) checkLayers('options.layers', options.layers);
-    const content = await readSafetensorsFile(file);
-    try {
+    return withSafetensorsFile(file, async (content) => {
       const { layers, weights, info } = content.metadata.has(KEYS.format)
-        ? decodeModel(content, options.layers)
-        : decodeStateDict(content, options.layers);
+        ? await decodeModel(content, options.layers)
+        : await decodeStateDict(content, options.layers);
       return new Model(layers, weights, info);
-    } catch (error) {
-      throw inFile(file, error);
-    }
+    });
   }
 
   /** A copy of the network as it is now. `info` must be an object that JSON can hold. Throws TypeError. */
@@ -162,14 +157,26 @@ export class Model {
     return Network.fromParts(this.layers, this.matrices);
   }
 
-  get inFeatures(): number {
+  /** The linear layers, in order. Throws BlocksparseError INVALID_STATE after `releaseWeights`. */
+  get matrices(): readonly ModelLayer[] {
     checkReceiver(this);
-    return this.matrices[0].matrix.shape[1];
+    if (this.#matrices === undefined)
+      throw new BlocksparseError(
+        'INVALID_STATE',
+        'the weights of this model were released; load it again for what needs them',
+      );
+    return this.#matrices;
   }
 
-  get outFeatures(): number {
+  /**
+   * Packs the weights, if no run did, and lets go of the copies in JavaScript: from here on the model holds them once.
+   * `run` and `runSync` go on as before; what needs the weights (`matrices`, `save`, `toNetwork`, `density`, `bytes`)
+   * throws BlocksparseError INVALID_STATE. Arrays you took from `matrices` stay yours.
+   */
+  releaseWeights(): void {
     checkReceiver(this);
-    return this.matrices[this.matrices.length - 1].matrix.shape[0];
+    this.#packed();
+    this.#matrices = undefined;
   }
 
   /** Weights inside kept blocks / all weights, over all layers; biases do not count. */
@@ -256,10 +263,10 @@ interface Decoded {
   readonly info: Record<string, unknown>;
 }
 
-function decodeModel(
-  { metadata, tensors }: SafetensorsFile,
+async function decodeModel(
+  { metadata, tensors }: OpenSafetensors,
   expected: readonly LayerSpec[] | undefined,
-): Decoded {
+): Promise<Decoded> {
   const version = parseJson(metadata, KEYS.format);
   if (version !== FORMAT_VERSION)
     throw invalidFile(
@@ -289,18 +296,21 @@ function decodeModel(
   const blockShapes = entries.map(({ blockShape }) => blockShape);
   return {
     layers,
-    weights: readWeights(tensors, stages, blockShapes),
+    weights: await readWeights(tensors, stages, blockShapes),
     info: info as Record<string, unknown>,
   };
 }
 
-function decodeStateDict({ tensors }: SafetensorsFile, given: readonly LayerSpec[] | undefined): Decoded {
+async function decodeStateDict(
+  { tensors }: OpenSafetensors,
+  given: readonly LayerSpec[] | undefined,
+): Promise<Decoded> {
   if (!given)
     throw invalidFile(
       `does not describe a network (${KEYS.format}); options.layers can say what its tensors are`,
     );
   const layers = nameLayers(tensors, given);
-  return { layers, weights: readWeights(tensors, planOf(layers).stages), info: {} };
+  return { layers, weights: await readWeights(tensors, planOf(layers).stages), info: {} };
 }
 
 function parseJson(metadata: ReadonlyMap<string, string>, key: string): unknown {

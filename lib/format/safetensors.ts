@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { checkArray, checkOneOf, isObject } from '../check.ts';
 import { BlocksparseError, describe, rangeError, typeError } from '../errors.ts';
 import { checkPath, writeFileAtomic } from './atomic.ts';
@@ -99,33 +99,67 @@ export function readSafetensors(bytes: Uint8Array): SafetensorsFile {
   return cut(header, bytes.subarray(start));
 }
 
+/** A tensor in an open file. */
+export interface StoredTensor {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  /** Fills `into` with its bytes from byte `at`. */
+  readonly read: (at: number, into: Uint8Array) => Promise<void>;
+}
+
+export interface OpenSafetensors {
+  readonly metadata: ReadonlyMap<string, string>;
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+}
+
 /**
  * `readSafetensors` of a file. The header is read and checked first, so that no more memory is taken than the
  * file has bytes. Rejects with BlocksparseError INVALID_FILE, or the system's error (ENOENT, EACCES).
  */
 export async function readSafetensorsFile(path: string | URL): Promise<SafetensorsFile> {
+  return withSafetensorsFile(path, async ({ metadata, tensors }) => {
+    const whole = new Map<string, Tensor>();
+    for (const [name, { dtype, shape, read }] of tensors) {
+      const data = new Uint8Array(shape.reduce((product, side) => product * side, ELEMENT_BYTES[dtype]));
+      await read(0, data);
+      whole.set(name, { dtype, shape, data });
+    }
+    return { metadata, tensors: whole };
+  });
+}
+
+/** What `use` makes of an open file whose header was read and checked: it reads the data where it keeps them. */
+export async function withSafetensorsFile<T>(
+  path: string | URL,
+  use: (content: OpenSafetensors) => Promise<T>,
+): Promise<T> {
   const name = checkPath('path', path);
   const file = await open(name, 'r');
   try {
     const stat = await file.stat();
     if (!stat.isFile()) throw invalidFile('not a regular file');
-    const readRange = async (at: number, length: number): Promise<Uint8Array> => {
-      const into = new Uint8Array(length);
-      for (let done = 0; done < length; ) {
-        const { bytesRead } = await file.read(into, done, Math.min(1 << 30, length - done), at + done);
-        if (bytesRead === 0) throw invalidFile(`ends at byte ${at + done}, before its end`);
-        done += bytesRead;
-      }
-      return into;
-    };
-    const headerLength = readHeaderLength(await readRange(0, Math.min(8, stat.size)), stat.size);
-    const start = 8 + headerLength;
-    const header = parseHeader(await readRange(8, headerLength), stat.size - start);
-    return cut(header, await readRange(start, stat.size - start));
+    const first = new Uint8Array(Math.min(8, stat.size));
+    await readRange(file, 0, first);
+    const header = new Uint8Array(readHeaderLength(first, stat.size));
+    await readRange(file, 8, header);
+    const start = 8 + header.length;
+    const { metadata, entries } = parseHeader(header, stat.size - start);
+    const tensors = new Map<string, StoredTensor>();
+    for (const { name, dtype, shape, begin } of entries)
+      tensors.set(name, { dtype, shape, read: (at, into) => readRange(file, start + begin + at, into) });
+    return await use({ metadata, tensors });
   } catch (error) {
     throw inFile(name, error);
   } finally {
     await file.close();
+  }
+}
+
+async function readRange(file: FileHandle, at: number, into: Uint8Array): Promise<void> {
+  for (let done = 0; done < into.length; ) {
+    const { bytesRead } = await file.read(into, done, Math.min(1 << 30, into.length - done), at + done);
+    if (bytesRead === 0) throw invalidFile(`ends at byte ${at + done}, before its end`);
+    done += bytesRead;
   }
 }
 
@@ -288,18 +322,32 @@ export function int32Tensor(shape: readonly number[], values: Int32Array): Tenso
   return { dtype: 'I32', shape, data: bytesOf(values) };
 }
 
-function bytesOf(array: Float32Array | Int32Array): Uint8Array {
+function bytesOf(array: ArrayBufferView): Uint8Array {
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
 
-/** A fresh float32 copy of F32, F16 or BF16, all exact. Throws INVALID_FILE for other types. */
-export function toFloat32(name: string, { dtype, data }: Tensor): Float32Array {
-  const copy = new Uint8Array(data);
-  if (dtype === 'F32') return new Float32Array(copy.buffer);
-  if (dtype === 'BF16')
-    return new Float32Array(Uint32Array.from(new Uint16Array(copy.buffer), (h) => h << 16).buffer);
-  if (dtype === 'F16') return Float32Array.from(new Uint16Array(copy.buffer), halfToNumber);
-  throw invalidFile(`tensor ${describe(name)} is ${dtype}; weights are read from F32, F16 and BF16`);
+/** Elements that are converted at a time: what that takes beside the result. */
+const PIECE = 1 << 16;
+
+/**
+ * Fills `into` from element `from` on, from F32, F16 or BF16, all exact. Rejects with INVALID_FILE for other types.
+ */
+export async function readFloat32(
+  name: string,
+  { dtype, read }: StoredTensor,
+  from: number,
+  into: Float32Array,
+): Promise<void> {
+  if (dtype === 'F32') return read(4 * from, bytesOf(into));
+  if (dtype !== 'BF16' && dtype !== 'F16')
+    throw invalidFile(`tensor ${describe(name)} is ${dtype}; weights are read from F32, F16 and BF16`);
+  const bits = new Uint32Array(into.buffer, into.byteOffset, into.length);
+  for (let at = 0; at < into.length; at += PIECE) {
+    const halves = new Uint16Array(Math.min(PIECE, into.length - at));
+    await read(2 * (from + at), bytesOf(halves));
+    if (dtype === 'BF16') for (let i = 0; i < halves.length; i++) bits[at + i] = halves[i] << 16;
+    else for (let i = 0; i < halves.length; i++) into[at + i] = halfToNumber(halves[i]);
+  }
 }
 
 /** IEEE 754 binary16: 1 bit sign, 5 bits exponent with bias 15, 10 bits fraction. */
@@ -312,17 +360,21 @@ function halfToNumber(half: number): number {
   return sign * (1024 + fraction) * 2 ** (exponent - 25);
 }
 
-/** A fresh int32 copy of I32, or of I64 (PyTorch's default for indices) whose entries all fit. */
-export function toInt32(name: string, { dtype, data }: Tensor): Int32Array {
-  const copy = new Uint8Array(data);
-  if (dtype === 'I32') return new Int32Array(copy.buffer);
+/** Fills `into` from I32, or from I64 (PyTorch's default for indices) whose entries all fit. */
+export async function readInt32(
+  name: string,
+  { dtype, read }: StoredTensor,
+  into: Int32Array,
+): Promise<void> {
+  if (dtype === 'I32') return read(0, bytesOf(into));
   if (dtype !== 'I64') throw invalidFile(`tensor ${describe(name)} is ${dtype}; indices are I32 or I64`);
-  const wide = new BigInt64Array(copy.buffer);
-  const narrow = new Int32Array(wide.length);
-  for (let i = 0; i < wide.length; i++) {
-    narrow[i] = Number(wide[i]);
-    if (BigInt(narrow[i]) !== wide[i])
-      throw invalidFile(`tensor ${describe(name)} has ${wide[i]} at ${i}, which no index can be`);
+  for (let at = 0; at < into.length; at += PIECE) {
+    const wide = new BigInt64Array(Math.min(PIECE, into.length - at));
+    await read(8 * at, bytesOf(wide));
+    for (let i = 0; i < wide.length; i++) {
+      into[at + i] = Number(wide[i]);
+      if (BigInt(into[at + i]) !== wide[i])
+        throw invalidFile(`tensor ${describe(name)} has ${wide[i]} at ${at + i}, which no index can be`);
+    }
   }
-  return narrow;
 }

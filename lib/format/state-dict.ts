@@ -3,18 +3,18 @@ import { DENSE_BLOCK_SHAPE, type LinearWeights } from '../nn/linear.ts';
 import { type LayerSpec, planOf, type Stage } from '../nn/spec.ts';
 import { BsrMatrix } from '../sparse/bsr.ts';
 import { BlockGrid, type Pair } from '../sparse/grid.ts';
-import { BlockMask } from '../sparse/mask.ts';
 import {
   float32Tensor,
   int32Tensor,
   invalidFile,
-  type SafetensorsFile,
+  type OpenSafetensors,
+  readFloat32,
+  readInt32,
+  type StoredTensor,
   type Tensor,
-  toFloat32,
-  toInt32,
 } from './safetensors.ts';
 
-type Tensors = SafetensorsFile['tensors'];
+type Tensors = OpenSafetensors['tensors'];
 
 /** What a layer's tensors are called after its name: a dense weight, or the three arrays of BSR; and the bias. */
 const DENSE = 'weight';
@@ -48,17 +48,17 @@ export function tensorsOf(name: string, { matrix, bias }: LinearWeights): [strin
 }
 
 /**
- * The weights of every linear layer, in order. `blockShapes` are those the file's own description names;
- * without them a dense weight gets the default one. Throws BlocksparseError INVALID_FILE when a tensor is
- * missing, has another shape, is damaged, or belongs to no layer.
+ * The weights of every linear layer, in order, read straight into the arrays that the layers keep. `blockShapes` are
+ * those the file's own description names; without them a dense weight gets the default one. Rejects with
+ * BlocksparseError INVALID_FILE when a tensor is missing, has another shape, is damaged, or belongs to no layer.
  */
-export function readWeights(
+export async function readWeights(
   tensors: Tensors,
   stages: readonly Stage[],
   blockShapes?: readonly Pair[],
-): LinearWeights[] {
+): Promise<LinearWeights[]> {
   const used = new Set<string>();
-  const take = (name: string, rank: number): Tensor => {
+  const take = (name: string, rank: number): StoredTensor => {
     const tensor = tensors.get(name);
     if (!tensor) throw invalidFile(`has no tensor ${describe(name)}`);
     if (tensor.shape.length !== rank)
@@ -66,53 +66,77 @@ export function readWeights(
     used.add(name);
     return tensor;
   };
-  const weights = stages.map((stage, i) => readLayer(take, tensors, stage, blockShapes?.[i]));
+  const weights: LinearWeights[] = [];
+  for (const [i, stage] of stages.entries())
+    weights.push(await readLayer(take, tensors, stage, blockShapes?.[i]));
   const extra = [...tensors.keys()].filter((name) => !used.has(name));
   if (extra.length > 0)
     throw invalidFile(`has ${extra.length} tensors that belong to no layer, such as ${describe(extra[0])}`);
   return weights;
 }
 
-function readLayer(
-  take: (name: string, rank: number) => Tensor,
+type Take = (name: string, rank: number) => StoredTensor;
+
+async function readLayer(
+  take: Take,
   tensors: Tensors,
   { name, spec }: Stage,
   blockShape: Pair | undefined,
-): LinearWeights {
+): Promise<LinearWeights> {
   const shape: Pair = [spec.outFeatures, spec.inFeatures];
   const matrix = tensors.has(`${name}.values`)
-    ? readSparse(take, name, shape, blockShape)
-    : readDense(take, name, shape, blockShape ?? DENSE_BLOCK_SHAPE);
+    ? await readSparse(take, name, shape, blockShape)
+    : await readDense(take, name, shape, blockShape ?? DENSE_BLOCK_SHAPE);
   if (spec.bias === false) return { matrix, bias: null };
-  const bias = take(`${name}.${BIAS}`, 1);
-  if (bias.shape[0] !== shape[0])
-    throw invalidFile(`tensor ${describe(`${name}.${BIAS}`)} has ${bias.shape[0]} elements, not ${shape[0]}`);
-  return { matrix, bias: toFloat32(`${name}.${BIAS}`, bias) };
+  const tensor = take(`${name}.${BIAS}`, 1);
+  if (tensor.shape[0] !== shape[0])
+    throw invalidFile(
+      `tensor ${describe(`${name}.${BIAS}`)} has ${tensor.shape[0]} elements, not ${shape[0]}`,
+    );
+  const bias = new Float32Array(shape[0]);
+  await readFloat32(`${name}.${BIAS}`, tensor, 0, bias);
+  return { matrix, bias };
 }
 
-function readDense(
-  take: (name: string, rank: number) => Tensor,
-  name: string,
-  shape: Pair,
-  blockShape: Pair,
-): BsrMatrix {
+/** Elements of a dense weight that are read at a time, to be sorted into blocks. */
+const BAND = 1 << 18;
+
+async function readDense(take: Take, name: string, shape: Pair, blockShape: Pair): Promise<BsrMatrix> {
   const tensor = take(`${name}.${DENSE}`, 2);
   if (tensor.shape[0] !== shape[0] || tensor.shape[1] !== shape[1])
     throw invalidFile(`tensor ${describe(`${name}.${DENSE}`)} has shape [${tensor.shape}], not [${shape}]`);
   if (!blocksFit(shape, blockShape))
     throw invalidFile(`layer ${describe(name)} of shape [${shape}] has too large blocks, [${blockShape}]`);
-  return damaged(name, () => {
-    const grid = new BlockGrid(shape, blockShape);
-    return BsrMatrix.fromDense(toFloat32(`${name}.${DENSE}`, tensor), grid, BlockMask.full(grid));
+  const { blockCount, gridRows, gridCols } = damaged(name, () => new BlockGrid(shape, blockShape));
+  const [n, k] = shape;
+  const [r, c] = blockShape;
+  const values = new Float32Array(blockCount * r * c);
+  const band = new Float32Array(Math.min(n, Math.ceil(BAND / k)) * k);
+  for (let y = 0; y < n; y += band.length / k) {
+    const rows = band.subarray(0, Math.min(band.length, (n - y) * k));
+    await readFloat32(`${name}.${DENSE}`, tensor, y * k, rows);
+    for (let i = 0; i < rows.length; i += k) {
+      const row = y + i / k;
+      const first = Math.floor(row / r) * gridCols * r + (row % r);
+      for (let col = 0; col < gridCols; col++)
+        values.set(rows.subarray(i + col * c, i + Math.min((col + 1) * c, k)), (first + col * r) * c);
+    }
+  }
+  return BsrMatrix.adopt({
+    shape,
+    blockShape,
+    crowIndices: Int32Array.from({ length: gridRows + 1 }, (_, row) => row * gridCols),
+    colIndices: Int32Array.from({ length: blockCount }, (_, i) => i % gridCols),
+    values,
   });
 }
 
-function readSparse(
-  take: (name: string, rank: number) => Tensor,
+async function readSparse(
+  take: Take,
   name: string,
   shape: Pair,
   blockShape: Pair | undefined,
-): BsrMatrix {
+): Promise<BsrMatrix> {
   const [crow, col, values] = SPARSE.map((part) => take(`${name}.${part}`, part === 'values' ? 3 : 1));
   const [nnzb, r, c] = values.shape;
   if (col.shape[0] !== nnzb)
@@ -121,15 +145,17 @@ function readSparse(
     throw invalidFile(
       `layer ${describe(name)} has blocks of [${r},${c}], but is described with [${blockShape}]`,
     );
-  return damaged(name, () =>
-    BsrMatrix.fromArrays({
-      shape,
-      blockShape: [r, c],
-      crowIndices: toInt32(`${name}.crow_indices`, crow),
-      colIndices: toInt32(`${name}.col_indices`, col),
-      values: toFloat32(`${name}.values`, values),
-    }),
-  );
+  const fields = {
+    shape,
+    blockShape: [r, c] as const,
+    crowIndices: new Int32Array(crow.shape[0]),
+    colIndices: new Int32Array(nnzb),
+    values: new Float32Array(nnzb * r * c),
+  };
+  await readInt32(`${name}.crow_indices`, crow, fields.crowIndices);
+  await readInt32(`${name}.col_indices`, col, fields.colIndices);
+  await readFloat32(`${name}.values`, values, 0, fields.values);
+  return damaged(name, () => BsrMatrix.adopt(fields));
 }
 
 /** Turns the argument errors of a constructor that was fed from a file into one that says the file is wrong. */

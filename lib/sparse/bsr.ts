@@ -125,13 +125,24 @@ export class BsrMatrix {
    */
   static fromArrays(fields: BsrFields): BsrMatrix {
     if (typeof fields !== 'object' || fields === null) throw typeError('fields', 'an object', fields);
-    const grid = new BlockGrid(fields.shape, fields.blockShape);
-    checkParts(grid, fields.crowIndices, fields.colIndices, fields.values);
-    const crow = fields.crowIndices.slice();
-    const col = fields.colIndices.slice();
-    const values = fields.values.slice();
-    checkIndices('crowIndices', 'colIndices', crow, col, grid.gridCols);
-    const matrix = new BsrMatrix(grid, crow, col, values);
+    const { shape, blockShape, crowIndices, colIndices, values } = fields;
+    checkParts(new BlockGrid(shape, blockShape), crowIndices, colIndices, values);
+    return BsrMatrix.adopt({
+      shape,
+      blockShape,
+      crowIndices: crowIndices.slice(),
+      colIndices: colIndices.slice(),
+      values: values.slice(),
+    });
+  }
+
+  /**
+   * `fromArrays` of arrays that nobody else has: it keeps them.
+   * @internal
+   */
+  static adopt({ shape, blockShape, crowIndices, colIndices, values }: BsrFields): BsrMatrix {
+    const matrix = new BsrMatrix(new BlockGrid(shape, blockShape), crowIndices, colIndices, values);
+    checkIndices('crowIndices', 'colIndices', crowIndices, colIndices, matrix.grid.gridCols);
     checkPadding(matrix);
     return matrix;
   }

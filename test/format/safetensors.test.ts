@@ -8,15 +8,32 @@ import {
   encodeSafetensors,
   float32Tensor,
   int32Tensor,
+  readFloat32,
+  readInt32,
   readSafetensors,
   readSafetensorsFile,
+  type StoredTensor,
   type Tensor,
-  toFloat32,
-  toInt32,
+  withSafetensorsFile,
   writeSafetensorsFile,
 } from '../../lib/format/safetensors.ts';
 
 const join8 = (chunks: Uint8Array[]) => new Uint8Array(Buffer.concat(chunks));
+/** What `readFloat32` and `readInt32` make of a tensor, as if it lay in a file. */
+const stored = ({ dtype, shape, data }: Tensor): StoredTensor => {
+  return { dtype, shape, read: async (at, into) => into.set(data.subarray(at, at + into.length)) };
+};
+const toFloat32 = async (name: string, tensor: Tensor, from = 0) => {
+  const into = new Float32Array(tensor.shape[0] - from);
+  await readFloat32(name, stored(tensor), from, into);
+  return into;
+};
+const toInt32 = async (name: string, tensor: Tensor) => {
+  const into = new Int32Array(tensor.shape[0]);
+  await readInt32(name, stored(tensor), into);
+  return into;
+};
+
 const encode = (...args: Parameters<typeof encodeSafetensors>) => join8(encodeSafetensors(...args));
 
 /** A file with this header text (or object) and this many data bytes. */
@@ -76,23 +93,24 @@ describe('writing and reading', () => {
   test('through a file', async () => {
     const path = join(folder, 'a.safetensors');
     const tensors = new Map([
-      ['a', float32Tensor([2, 1], Float32Array.of(1, -2))],
+      ['a', float32Tensor([2], Float32Array.of(1, -2))],
       ['b', int32Tensor([3], Int32Array.of(1, 2, 3))],
     ]);
     await writeSafetensorsFile(path, tensors, new Map([['k', 'v']]));
     const file = await readSafetensorsFile(path);
-    expect(toFloat32('a', file.tensors.get('a')!)).toEqual(Float32Array.of(1, -2));
-    expect(toInt32('b', file.tensors.get('b')!)).toEqual(Int32Array.of(1, 2, 3));
+    expect(await toFloat32('a', file.tensors.get('a')!)).toEqual(Float32Array.of(1, -2));
+    expect(await toInt32('b', file.tensors.get('b')!)).toEqual(Int32Array.of(1, 2, 3));
     expect([...file.metadata]).toEqual([['k', 'v']]);
+    const second = new Float32Array(1);
+    await withSafetensorsFile(path, ({ tensors }) => readFloat32('a', tensors.get('a')!, 1, second));
+    expect(second[0]).toBe(-2);
   });
 
-  test('a Buffer at an odd offset of its memory reads the same, and what is read is a copy', () => {
+  test('a Buffer at an odd offset of its memory reads the same', async () => {
     const whole = encode(new Map([['a', float32Tensor([2], Float32Array.of(5, 6))]]));
     const odd = Buffer.concat([Buffer.from([0]), whole]).subarray(1);
     const read = readSafetensors(odd).tensors.get('a')!;
-    const values = toFloat32('a', read);
-    odd.fill(0);
-    expect(values).toEqual(Float32Array.of(5, 6));
+    expect(await toFloat32('a', read)).toEqual(Float32Array.of(5, 6));
   });
 
   test('wrong arguments name what is wrong', () => {
@@ -130,20 +148,21 @@ describe('legal files of other programs', () => {
     expect(() => readSafetensors(fileOf(header, dataBytes))).not.toThrow();
   });
 
-  test('float16 and bfloat16 become the float32 they mean', () => {
+  test('float16 and bfloat16 become the float32 they mean', async () => {
     const halves = Uint16Array.of(0x3c00, 0xc000, 0x7bff, 0x0001, 0x03ff, 0x8000, 0x7c00, 0xfc00, 0x3555);
-    const half = toFloat32('a', { dtype: 'F16', shape: [9], data: new Uint8Array(halves.buffer) });
+    const half = await toFloat32('a', { dtype: 'F16', shape: [9], data: new Uint8Array(halves.buffer) });
     const wanted = [1, -2, 65504, 2 ** -24, 1023 * 2 ** -24, -0, Infinity, -Infinity, 1365 / 4096];
     expect(half).toEqual(Float32Array.from(wanted));
-    expect(toFloat32('a', { dtype: 'F16', shape: [1], data: Uint8Array.of(1, 0x7c) })).toEqual(
+    expect(await toFloat32('a', { dtype: 'F16', shape: [1], data: Uint8Array.of(1, 0x7c) })).toEqual(
       Float32Array.of(NaN),
     );
     const brains = Uint16Array.of(0x3f80, 0xc0a0, 0x0001, 0x7f80);
-    const brain = toFloat32('a', { dtype: 'BF16', shape: [4], data: new Uint8Array(brains.buffer) });
-    expect(brain).toEqual(Float32Array.of(1, -5, 2 ** -133, Infinity));
+    const tensor: Tensor = { dtype: 'BF16', shape: [4], data: new Uint8Array(brains.buffer) };
+    expect(await toFloat32('a', tensor)).toEqual(Float32Array.of(1, -5, 2 ** -133, Infinity));
+    expect(await toFloat32('a', tensor, 2)).toEqual(Float32Array.of(2 ** -133, Infinity));
   });
 
-  test('int64 indices become int32 where they fit', () => {
+  test('int64 indices become int32 where they fit', async () => {
     const wide = (...values: bigint[]): Tensor => {
       return {
         dtype: 'I64',
@@ -151,9 +170,12 @@ describe('legal files of other programs', () => {
         data: new Uint8Array(BigInt64Array.from(values).buffer),
       };
     };
-    expect(toInt32('a', wide(0n, 7n, -1n))).toEqual(Int32Array.of(0, 7, -1));
-    expect(() => toInt32('a', wide(2n ** 31n))).toThrow(/"a" has 2147483648 at 0/);
-    expect(() => toInt32('a', wide(2n ** 32n))).toThrow(/INVALID|no index/);
+    expect(await toInt32('a', wide(0n, 7n, -1n))).toEqual(Int32Array.of(0, 7, -1));
+    await expect(toInt32('a', wide(2n ** 31n))).rejects.toThrow(/"a" has 2147483648 at 0/);
+    await expect(toInt32('a', wide(2n ** 32n))).rejects.toThrow(/INVALID|no index/);
+    const many = Array.from({ length: 70_000 }, (_, i) => BigInt(i));
+    expect((await toInt32('a', wide(...many)))[69_999]).toBe(69_999);
+    await expect(toInt32('a', wide(...many, 2n ** 31n))).rejects.toThrow(/at 70000/);
   });
 });
 
