@@ -1,7 +1,5 @@
-/** What the grid does not hold: gradients, block scores, the narrower instruction set, and what a call costs. */
-import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { BlockGrid, BlockMask, BsrLinear, BsrMatrix } from '../../dist/index.js';
+/** What the grid does not hold: gradients, block scores, and the narrower instruction set. */
+import { BlockGrid, BlockMask, BsrMatrix } from '../../dist/index.js';
 import { CRITERIA, padBatch } from '../../dist/kernels/kernels.js';
 import { loadAddon, nativeKernels } from '../../dist/kernels/native.js';
 import { chainCandidates, chainTime, operands, peakCandidate, variant } from './group.mjs';
@@ -93,52 +91,10 @@ async function avx2({ machine }) {
   return Math.min(...shares);
 }
 
-/** Microseconds of forward on a layer of 16x16 at M = 1: all but some ten nanoseconds of it is the call. */
-async function callCost() {
-  const grid = new BlockGrid([16, 16], [16, 16]);
-  const layer = new BsrLinear(BsrMatrix.fromDense(randoms(256), grid), { threads: 1 });
-  const [x, out] = [randoms(16), new Float32Array(16)];
-  const [time] = await medians([{ time: timed(() => layer.forward(x, out)) }]);
-  return time;
-}
-
-/** Milliseconds of event-loop delay beyond its timer: the longest of a second, idle and under dense products. */
-async function eventLoopDelay() {
-  const grid = new BlockGrid([4096, 4096], [32, 32]);
-  const layer = new BsrLinear(BsrMatrix.fromDense(randoms(4096 * 4096), grid, BlockMask.full(grid)));
-  const x = randoms(32 * 4096);
-  const watch = async (work) => {
-    const delay = monitorEventLoopDelay({ resolution: 1 });
-    let busy = true;
-    const products = [1, 2].map(async () => {
-      while (work && busy) await layer.forwardAsync(x);
-    });
-    await sleep(100);
-    delay.enable();
-    await sleep(1000);
-    delay.disable();
-    busy = false;
-    await Promise.all(products);
-    return { longest: delay.max / 1e6, percentile99: delay.percentile(99) / 1e6 };
-  };
-  return { idle: await watch(false), busy: await watch(true) };
-}
-
 /** Like the goals of the grid: { name, unit, target, worst }, and `atMost` where less is better. */
 export async function measureExtras(machine, isa) {
   const context = { machine, isa };
-  const call = await callCost();
-  const delay = await eventLoopDelay();
-  const results = [
-    { name: 'a call, 16x16, M = 1, with its kernel', unit: 'µs', target: 0.5, worst: call, atMost: true },
-    {
-      name: `event loop delay, 4096x4096 async, 99 % (idle ${delay.idle.percentile99.toFixed(1)} ms)`,
-      unit: 'ms',
-      target: null,
-      worst: delay.busy.percentile99,
-    },
-  ];
-  if (machine === undefined) return results;
+  const results = [];
   const [input, weight] = await gradients(context);
   results.push({ name: 'input gradient, 16x16, 90 %, M = 128', unit: 'peak', target: 0.75, worst: input });
   results.push({ name: 'weight gradient, the same', unit: 'peak', target: 0.7, worst: weight });

@@ -11,6 +11,7 @@ import { groups } from './grid.mjs';
 import { measureGroup, operands } from './group.mjs';
 import { loadPeers } from './peers.mjs';
 import { writePlots } from './plots.mjs';
+import { measureServing } from './serving.mjs';
 import {
   breakEvenTables,
   cellName,
@@ -113,13 +114,18 @@ function write(out, results) {
   console.log(`\n${join(out, 'results.json')}, tables.md and ${writePlots(out, results.rows)} plots written`);
 }
 
-export async function run({ selection, goals, out }) {
+export async function run({ selection, goals, serving, out }) {
+  if (serving) {
+    console.log(goalTable(await measureServing()));
+    return;
+  }
   const peers = await loadPeers();
   const about = describe(peers, goals ? [1, 2] : selection.threads);
   const rows = await measure(goals ? goalGroups() : groups(selection), peers, about.isa);
   const results = { about, rows };
   if (goals) {
-    results.goals = [...judge(rows), ...(await measureExtras(peers.machine, about.isa))];
+    results.goals = [...judge(rows), ...(await measureServing())];
+    if (peers.machine) results.goals.push(...(await measureExtras(peers.machine, about.isa)));
     console.log(`\n${goalTable(results.goals)}`);
   } else {
     for (const table of breakEvenTables(rows)) console.log(`\n${table}`);
