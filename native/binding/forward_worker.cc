@@ -22,8 +22,14 @@ void Turns::Done(int threads) {
   Advance();
 }
 
+void Turns::Close() {
+  closed_ = true;
+  for (ForwardWorker* worker : waiting_) delete worker;
+  waiting_.clear();
+}
+
 void Turns::Advance() {
-  while (free_ > 0 && running_ < kMostRunning && !waiting_.empty()) {
+  while (!closed_ && free_ > 0 && running_ < kMostRunning && !waiting_.empty()) {
     ForwardWorker* next = waiting_.front();
     int most = 1;
     for (const auto& layer : next->layers_) most = std::max(most, layer->ThreadsFor(next->m_));
@@ -72,10 +78,18 @@ void ForwardWorker::OnOK() {
     std::copy(out_.data(), out_.data() + out_.size(), result.Data());
     deferred_.Resolve(result);
   } catch (const Napi::Error& error) {
-    deferred_.Reject(error.Value());
+    Refuse(error);
   }
 }
 
-void ForwardWorker::OnError(const Napi::Error& error) { deferred_.Reject(error.Value()); }
+void ForwardWorker::OnError(const Napi::Error& error) { Refuse(error); }
+
+void ForwardWorker::Refuse(const Napi::Error& error) {
+  try {
+    deferred_.Reject(error.Value());
+  } catch (const Napi::Error&) {
+    turns_->Close();
+  }
+}
 
 }  // namespace blocksparse

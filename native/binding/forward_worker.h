@@ -26,8 +26,16 @@ class ForwardWorker;
 // side on fewer each, which is faster than one after the other split.
 class Turns {
  public:
+  Turns() = default;
+  Turns(const Turns&) = delete;
+  Turns& operator=(const Turns&) = delete;
+  ~Turns() { Close(); }
+
   void Add(ForwardWorker* worker);
   void Done(int threads);
+  // Drops what waits, for an environment that is being left: no promise can be settled there any more, and it
+  // would wait for products that no one gets.
+  void Close();
 
  private:
   // libuv has four threads unless told otherwise, which files and DNS need too.
@@ -38,6 +46,7 @@ class Turns {
   std::deque<ForwardWorker*> waiting_;
   int free_ = HardwareThreads();
   int running_ = 0;
+  bool closed_ = false;
 };
 
 // x is copied before the call returns and the result is filled in on the main thread, so a buffer changed or
@@ -55,6 +64,7 @@ class ForwardWorker : public Napi::AsyncWorker {
 
  private:
   friend class Turns;
+  void Refuse(const Napi::Error& error);
   ForwardWorker(Napi::Env env, const Layers& layers, const Span<float>& x, int64_t m);
 
   Napi::Promise::Deferred deferred_;

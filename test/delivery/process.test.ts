@@ -60,6 +60,31 @@ describe('worker threads', () => {
     expect(late - early).toBeLessThan(40);
   });
 
+  it('ended early, compute nothing of what still waits', async () => {
+    const [used, all] = (await script(`
+      const cpu = () => { const { user, system } = process.cpuUsage(); return user + system; };
+      if (!isMainThread) {
+        const wide = 1024;
+        const layer = new BsrLinear(
+          BsrMatrix.fromDense(new Float32Array(wide * wide).fill(1), new BlockGrid([wide, wide], [8, 8])));
+        const x = new Float32Array(64 * wide).fill(1);
+        layer.forward(x);
+        const before = cpu();
+        for (let i = 0; i < 20; i++) layer.forward(x);
+        const one = (cpu() - before) / 20;
+        for (let i = 0; i < 400; i++) layer.forwardAsync(x);
+        parentPort.postMessage(one);
+      } else {
+        const worker = new Worker(new URL(import.meta.url));
+        const one = await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+        const before = cpu();
+        await worker.terminate();
+        console.log(JSON.stringify([cpu() - before, 400 * one]));
+      }
+    `)) as [number, number];
+    expect(used).toBeLessThan(all / 4);
+  });
+
   it('may leave of themselves with products in flight', async () => {
     await script(`
       if (!isMainThread) {
