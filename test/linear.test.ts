@@ -35,6 +35,22 @@ describe('BsrLinear', () => {
     expect(layer.forward(new Float32Array(0))).toHaveLength(0);
   });
 
+  // Panels of wide layers have fewer batch rows.
+  it.each([
+    [[40, 4100], [4, 4], 70],
+    [[2500, 30], [16, 16], 33],
+    [[64, 5000], [32, 8], 65],
+  ] as const)('computes a batch as its rows one by one: %o in %o, M = %i', (shape, block, m) => {
+    const { matrix, x } = makeCase(2, [...shape], [...block], 0.3, m);
+    const wide = new BsrLinear(matrix);
+    const y = wide.forward(x);
+    const [n, k] = shape;
+    for (let s = 0; s < m; s++) {
+      const alone = wide.forward(x.subarray(s * k, (s + 1) * k));
+      for (let o = 0; o < n; o++) expect(Math.abs(y[s * n + o] - alone[o])).toBeLessThan(1e-3);
+    }
+  });
+
   it('is unmoved by later changes to the matrix, and checks indices changed before', () => {
     const own = BsrMatrix.fromArrays(matrix);
     const made = new BsrLinear(own);

@@ -15,8 +15,9 @@ constexpr int kHalves = static_cast<int>(kLanes / Vec::kWidth);
 #include "weight_gradient_f32.inl"
 
 constexpr KernelTable MakeTable(Isa isa) {
-  return {isa,  Vec::kWidth, PanelForward, RowsForward, WeightGradient, Activate, ActivationGradient,
-          Adam, Sgd,         BlockScores,  ToPanel,     FromPanel};
+  return {isa,      Vec::kWidth,        TileBatch, PanelForward, RowsForward, WeightGradient,
+          Activate, ActivationGradient, Adam,      Sgd,          BlockScores, ToPanel,
+          FromPanel};
 }
 
 #undef ALWAYS_INLINE

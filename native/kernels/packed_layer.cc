@@ -14,6 +14,10 @@ namespace {
 constexpr int64_t kParallelRowsWork = 150 * 1000;
 constexpr int64_t kParallelPanelWork = 500 * 1000;
 
+// Floats of a panel that leave the second level of the cache, half a megabyte or more, room for another
+// panel.
+constexpr int64_t kPanelFloats = 64 * 1024;
+
 // Scratch of the calling thread, kept for its next call.
 thread_local AlignedFloats scratch_in;
 thread_local AlignedFloats scratch_out;
@@ -123,6 +127,7 @@ struct ChainJob {
   int64_t m;
   float* y;
   int64_t widest;
+  int64_t rows;  // a panel
   int threads;
 };
 
@@ -138,11 +143,11 @@ struct LayerPart {
 void RunPanel(const ChainJob& job, int64_t panel, int threads) {
   const PackedLayer& first = *job.layers[0];
   const PackedLayer& last = *job.layers[job.count - 1];
-  const int64_t row = panel * kPanel;
-  const int64_t rows = std::min(kPanel, job.m - row);
-  const int64_t width = PanelWidth(job.m, panel);
-  float* in = scratch_in.Reserve(job.widest * kPanel);
-  float* out = scratch_out.Reserve(job.widest * kPanel);
+  const int64_t row = panel * job.rows;
+  const int64_t rows = std::min(job.rows, job.m - row);
+  const int64_t width = PadBatch(rows);
+  float* in = scratch_in.Reserve(job.widest * job.rows);
+  float* out = scratch_out.Reserve(job.widest * job.rows);
   const float* pointers[kPanel];
   for (int64_t i = 0; i < rows; ++i) pointers[i] = job.x + (row + i) * first.k();
   first.table().to_panel(pointers, rows, first.k(), in, width);
@@ -164,7 +169,7 @@ void RunPanel(const ChainJob& job, int64_t panel, int threads) {
 
 void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* x, int64_t m, float* y) {
   if (m == 0) return;
-  ChainJob job{layers, count, x, m, y, 0, 1};
+  ChainJob job{layers, count, x, m, y, 0, kPanel, 1};
   bool rows = true;
   for (int64_t i = 0; i < count; ++i) {
     job.widest = std::max({job.widest, layers[i]->n(), layers[i]->k()});
@@ -181,7 +186,11 @@ void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* 
     }
     return;
   }
-  const int64_t panels = PanelCount(m);
+  // Panels of wide layers have fewer batch rows, as long as they fill the tiles.
+  int64_t least = kLanes;
+  for (int64_t i = 0; i < count; ++i) least = std::max(least, layers[i]->TileBatch());
+  while (job.rows > least && job.rows * job.widest > kPanelFloats) job.rows /= 2;
+  const int64_t panels = (m + job.rows - 1) / job.rows;
   if (panels == 1 || job.threads == 1) {
     for (int64_t panel = 0; panel < panels; ++panel) RunPanel(job, panel, job.threads);
     return;

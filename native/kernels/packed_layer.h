@@ -31,6 +31,8 @@ class PackedLayer {
   bool UsesRows(int64_t m) const;
   const char* Reason(int64_t m) const;
   int ThreadsFor(int64_t m) const;
+  // Batch rows that its tiles take at a time in the panel design.
+  int64_t TileBatch() const { return table_->tile_batch(r_); }
 
   // Row-major x[m][k] to y[m][n]; neither may overlap the other.
   void Forward(const float* x, int64_t m, float* y) const;

@@ -164,14 +164,20 @@ void PanelTiles(const PanelForwardArgs& a, int64_t row, int64_t rows, int64_t ti
   }
 }
 
+// Tiles of even height: 5 + 5 + 6 rows rather than 6 + 6 + 4.
+inline int64_t TilesOf(int64_t rows) { return (rows + kMaxTileRows - 1) / kMaxTileRows; }
+inline int VectorsOf(int64_t rows) { return TileVectors((rows + TilesOf(rows) - 1) / TilesOf(rows)); }
+
+// Batch rows that tiles of blocks of r rows take at a time.
+int64_t TileBatch(int64_t r) { return VectorsOf(r) * Vec::kWidth; }
+
 template <bool kColumnMajor>
 void PanelRows(const PanelForwardArgs& a) {
   for (int64_t row = a.begin; row < a.end; ++row) {
     const int64_t left = a.w.out - row * a.w.r;
     const int64_t rows = left < a.w.r ? left : a.w.r;
-    // Tiles of even height: 5 + 5 + 6 rows rather than 6 + 6 + 4.
-    const int64_t tiles = (rows + kMaxTileRows - 1) / kMaxTileRows;
-    const int vectors = TileVectors((rows + tiles - 1) / tiles);
+    const int64_t tiles = TilesOf(rows);
+    const int vectors = VectorsOf(rows);
     int64_t lane = 0;
     if (vectors == 4) {
       for (; lane + 4 * Vec::kWidth <= a.width; lane += 4 * Vec::kWidth)

@@ -107,6 +107,7 @@ struct BlockScoresArgs {
 struct KernelTable {
   Isa isa;
   int64_t lanes;  // of a vector
+  int64_t (*tile_batch)(int64_t r);
   void (*panel_forward)(const PanelForwardArgs&);
   void (*rows_forward)(const RowsForwardArgs&);
   void (*weight_gradient)(const WeightGradientArgs&);
