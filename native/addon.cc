@@ -4,6 +4,13 @@
 #include <memory>
 #include <string>
 
+#if defined(_WIN32)
+#define NOMINMAX
+#include <windows.h>
+#elif defined(__APPLE__)
+#include <dlfcn.h>
+#endif
+
 #include "binding/functions.h"
 #include "binding/objects.h"
 #include "cpu/isa.h"
@@ -31,8 +38,24 @@ Napi::Value Kernels(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// The pool's threads outlive a worker's environment, so the library must stay loaded. The linker says so on
+// Linux (-z nodelete).
+void StayLoaded() {
+#if defined(_WIN32)
+  HMODULE module;
+  GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_PIN | GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS,
+                     reinterpret_cast<LPCWSTR>(&StayLoaded), &module);
+#elif defined(__APPLE__)
+  Dl_info self;
+  if (dladdr(reinterpret_cast<const void*>(&StayLoaded), &self) != 0) {
+    dlopen(self.dli_fname, RTLD_LAZY | RTLD_NODELETE);
+  }
+#endif
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
-  auto* addon = new Addon();
+  StayLoaded();
+  auto* addon = new Addon(env);
   addon->layer = Napi::Persistent(LayerObject::Define(env));
   addon->chain = Napi::Persistent(ChainObject::Define(env));
   addon->pattern = Napi::Persistent(PatternObject::Define(env));

@@ -1,3 +1,4 @@
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import type {
@@ -85,7 +86,26 @@ export const packageRoot = fileURLToPath(new URL('../../', import.meta.url));
 /** Loads the addon. Throws what the loader throws: the caller decides what that means. */
 export function loadAddon(): Addon {
   const require = createRequire(import.meta.url);
-  return require('node-gyp-build')(packageRoot) as Addon;
+  const path: string = require('node-gyp-build').path(packageRoot);
+  checkWhole(path);
+  return require(path) as Addon;
+}
+
+/**
+ * Throws for an ELF file that was cut off, which the system's loader maps and then dies of (SIGBUS). Its last part is
+ * the table of sections, and the header says where that is: e_shoff at 40, e_shentsize at 58, e_shnum at 60.
+ */
+function checkWhole(path: string): void {
+  const file = openSync(path, 'r');
+  try {
+    const header = Buffer.alloc(64);
+    if (readSync(file, header, 0, 64, 0) < 64 || header.readUInt32BE(0) !== 0x7f454c46) return;
+    const end = Number(header.readBigUInt64LE(40)) + header.readUInt16LE(58) * header.readUInt16LE(60);
+    const { size } = fstatSync(file);
+    if (size < end) throw new Error(`${path} was cut off: it has ${size} of ${end} bytes`);
+  } finally {
+    closeSync(file);
+  }
 }
 
 /** The addon's operations on one instruction set, as `Kernels`. */

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <new>
+#include <string>
 
 namespace blocksparse {
 
@@ -47,7 +49,14 @@ void Turns::Advance() {
 Napi::Value ForwardWorker::Start(Turns& turns, const Layers& layers, const Napi::CallbackInfo& info) {
   const int64_t m = Integer(info[1], "m", 0, kMaxDimension);
   const Span<float> x = Floats(info[0], "x", m * layers.front()->k());
-  auto* worker = new ForwardWorker(info.Env(), layers, x, m);
+  ForwardWorker* worker = nullptr;
+  try {
+    worker = new ForwardWorker(info.Env(), layers, x, m);
+  } catch (const std::bad_alloc&) {
+    throw Napi::RangeError::New(info.Env(),
+                                "x must be a batch whose product fits in memory, beside those that wait; " +
+                                    std::to_string(m) + " rows do not");
+  }
   const Napi::Promise promise = worker->deferred_.Promise();
   turns.Add(worker);
   return promise;
@@ -74,7 +83,10 @@ void ForwardWorker::Execute() {
 
 void ForwardWorker::OnOK() {
   try {
-    auto result = Napi::Float32Array::New(Env(), static_cast<std::size_t>(out_.size()));
+    // By the constructor, which throws where there is no memory: Node-API's own function ends the process.
+    const Napi::Object made =
+        turns_->float32_array.New({Napi::Number::New(Env(), static_cast<double>(out_.size()))});
+    auto result = made.As<Napi::Float32Array>();
     std::copy(out_.data(), out_.data() + out_.size(), result.Data());
     deferred_.Resolve(result);
   } catch (const Napi::Error& error) {

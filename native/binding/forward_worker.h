@@ -26,10 +26,13 @@ class ForwardWorker;
 // side on fewer each, which is faster than one after the other split.
 class Turns {
  public:
-  Turns() = default;
+  explicit Turns(Napi::Env env)
+      : float32_array(Napi::Persistent(env.Global().Get("Float32Array").As<Napi::Function>())) {}
   Turns(const Turns&) = delete;
   Turns& operator=(const Turns&) = delete;
   ~Turns() { Close(); }
+
+  const Napi::FunctionReference float32_array;
 
   void Add(ForwardWorker* worker);
   void Done(int threads);

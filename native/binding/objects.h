@@ -12,6 +12,8 @@ namespace blocksparse {
 
 // What this environment (main thread or worker) keeps: constructors, and the turns of its async products.
 struct Addon {
+  explicit Addon(Napi::Env env) : turns(env) {}
+
   Napi::FunctionReference layer, chain, pattern;
   Turns turns;
 };

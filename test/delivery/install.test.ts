@@ -1,4 +1,4 @@
-import { readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { snippets } from '../setup/readme.ts';
@@ -24,13 +24,10 @@ function copy(): Project {
 }
 
 /** Removes or replaces every packed binary. */
-function damage({ package: folder }: Project, contents?: string): void {
+function damage({ package: folder }: Project, how: (file: string) => void): void {
   for (const platform of readdirSync(join(folder, 'prebuilds')))
-    for (const name of readdirSync(join(folder, 'prebuilds', platform))) {
-      const file = join(folder, 'prebuilds', platform, name);
-      if (contents === undefined) rmSync(file);
-      else writeFileSync(file, contents);
-    }
+    for (const name of readdirSync(join(folder, 'prebuilds', platform)))
+      how(join(folder, 'prebuilds', platform, name));
 }
 
 describe('npm install with no compiler', () => {
@@ -75,13 +72,14 @@ describe('npm install with no compiler', () => {
 });
 
 describe.each([
-  ['missing', undefined],
-  ['broken', 'not a binary'],
-])('a %s binary', (_, contents) => {
+  ['missing', (file: string) => rmSync(file)],
+  ['broken', (file: string) => writeFileSync(file, 'not a binary')],
+  ['cut off', (file: string) => truncateSync(file, statSync(file).size / 2)],
+])('a %s binary', (_, how) => {
   let other: Project;
   beforeAll(() => {
     other = copy();
-    damage(other, contents);
+    damage(other, how);
   });
 
   it('leaves pure JavaScript, with one notice of what was looked for and how to build it', async () => {
@@ -110,7 +108,7 @@ describe.each([
 describe('a compiler', () => {
   it.skipIf(missing('g++', 'make', 'python3'))('builds the addon in the installed package', async () => {
     const other = copy();
-    damage(other);
+    damage(other, (file) => rmSync(file));
     await succeed('npx', ['-y', 'node-gyp@12', 'rebuild'], { cwd: other.package });
     expect(await other.probe()).toMatchObject({ backend: 'native', right: true });
   });
