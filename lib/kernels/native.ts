@@ -99,7 +99,8 @@ function checkWhole(path: string): void {
   const file = openSync(path, 'r');
   try {
     const header = Buffer.alloc(64);
-    if (readSync(file, header, 0, 64, 0) < 64 || header.readUInt32BE(0) !== 0x7f454c46) return;
+    // ELF, 64 bits, little-endian; others have these numbers elsewhere.
+    if (readSync(file, header, 0, 64, 0) < 64 || header.readUIntBE(0, 6) !== 0x7f454c460201) return;
     const end = Number(header.readBigUInt64LE(40)) + header.readUInt16LE(58) * header.readUInt16LE(60);
     const { size } = fstatSync(file);
     if (size < end) throw new Error(`${path} was cut off: it has ${size} of ${end} bytes`);

@@ -115,9 +115,8 @@ void PanelTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t la
 }
 
 // A small square block is one tile, unrolled where it is worth the code: not for the last batch rows of a
-// training step, nor without an instruction set of its own. Blocks of fewer
-// than four rows have too few sums in flight: they take two, by their shape alone, so that every instruction
-// set adds in the same order.
+// training step, nor without an instruction set of its own. Blocks of fewer than four rows have too few sums
+// in flight: they take two, by their shape alone, so that every instruction set adds in the same order.
 template <int R, int V, bool kColumnMajor>
 void AnyTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t lane) {
   constexpr int S = R < 4 ? 2 : 1;
