@@ -14,6 +14,7 @@
         "native/kernels/avx512.cc",
         "native/kernels/neon.cc",
         "native/kernels/packed_layer.cc",
+        "native/kernels/packing.cc",
         "native/kernels/pattern.cc",
         "native/kernels/portable.cc",
         "native/kernels/scalar.cc",

@@ -12,6 +12,12 @@ export interface BsrLinearOptions {
   readonly activation?: Activation;
   /** At most this many threads a product; default: all the machine gives this process. */
   readonly threads?: number;
+  /**
+   * The batch that matters most. Where few blocks are gone the layer holds all of them, as larger blocks, if that
+   * is faster: with this many rows, or, without a hint, if otherwise some batch would be slower than dense. A NaN
+   * or Inf in x then reaches outputs whose block is gone, too.
+   */
+  readonly batchHint?: number;
 }
 
 let isLayer: (value: unknown) => boolean;
@@ -30,13 +36,14 @@ export class BsrLinear {
   constructor(matrix: BsrMatrix, options: BsrLinearOptions = {}) {
     checkBsr('matrix', matrix);
     checkOptions('options', options);
-    const { bias, activation = 'none', threads = kernels().threads } = options;
+    const { bias, activation = 'none', threads = kernels().threads, batchHint } = options;
     if (bias !== undefined) checkArray('bias', bias, Float32Array, matrix.shape[0]);
     checkOneOf('activation', activation, ACTIVATIONS);
     checkInteger('threads', threads, 1, 1024);
+    if (batchHint !== undefined) checkInteger('batchHint', batchHint, 1, MAX_DIMENSION);
     this.outFeatures = matrix.shape[0];
     this.inFeatures = matrix.shape[1];
-    this.#layer = kernels().packLayer(matrix, bias ?? null, activation, threads);
+    this.#layer = kernels().packLayer(matrix, bias ?? null, activation, threads, batchHint);
   }
 
   /** x [M, K] to [M, N], into `out` when given, which must not overlap x. */

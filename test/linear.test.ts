@@ -62,7 +62,8 @@ describe('BsrLinear', () => {
   });
 
   it('explains itself', () => {
-    const { kernel, reason, packedBytes, threads } = layer.explain(1);
+    const { kernel, reason, blockShape, packedBytes, threads } = layer.explain(1);
+    expect(blockShape).toHaveLength(2);
     expect(['rows', 'panels']).toContain(kernel);
     expect(reason.length).toBeGreaterThan(10);
     expect(packedBytes).toBeGreaterThanOrEqual(matrix.values.byteLength);
@@ -101,6 +102,8 @@ describe('BsrLinear', () => {
     );
     for (const threads of [0, -1, 1.5, Number.NaN, 1e9])
       expect(() => new BsrLinear(matrix, { threads })).toThrow(/threads must be/);
+    for (const batchHint of [0, -1, 1.5, '8' as never])
+      expect(() => new BsrLinear(matrix, { batchHint })).toThrow(/batchHint must be/);
     expect(() => new BsrLinear(matrix, [] as never)).toThrow(/options must be an object/);
     const gone = new Float32Array(64);
     structuredClone(gone.buffer, { transfer: [gone.buffer] });
@@ -193,7 +196,7 @@ describe('a process', () => {
       const { workerData } = require('node:worker_threads');
       const native = require('node-gyp-build')(workerData).kernels('portable');
       const n = 256, crow = new Int32Array(n / 16 + 1).map((_, i) => i * 4), col = new Int32Array(n / 4).map((_, i) => i % 4);
-      const layer = native.packLayer(n, n, 16, 16, crow, col, new Float32Array(n / 4 * 256).fill(0.01), null, 'relu', 2);
+      const layer = native.packLayer(n, n, 16, 16, crow, col, new Float32Array(n / 4 * 256).fill(0.01), null, 'relu', 2, 0);
       const x = new Float32Array(64 * n).fill(1);
       const out = new Float32Array(64 * n);
       const go = () => { layer.forward(x, 64, out); layer.forwardAsync(x, 64).then(go); };

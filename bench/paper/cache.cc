@@ -49,7 +49,7 @@ int main(int argc, char** argv) {
     const auto col = Read<int32_t>(file, size[4]);
     const auto values = Read<float>(file, int64_t{size[4]} * size[2] * size[3]);
     const BsrView matrix{size[0], size[1], size[2], size[3], crow.data(), col.data(), values.data()};
-    layers.emplace_back(TableFor(Isa::kAvx2), matrix, nullptr, Activation::kRelu, 1);
+    layers.emplace_back(TableFor(Isa::kAvx2), matrix, nullptr, Activation::kRelu, 1, 0);
   }
   std::fclose(file);
   std::vector<const PackedLayer*> chain;

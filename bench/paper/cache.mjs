@@ -14,7 +14,7 @@ const CACHES = { I1: '32768,8,64', D1: '32768,8,64', LL: '524288,8,64' };
 /** Passes measured; the one before them fills the caches. */
 const PASSES = 1;
 
-const KERNELS = ['avx2', 'avx512', 'packed_layer', 'pattern', 'portable', 'scalar', 'table'];
+const KERNELS = ['avx2', 'avx512', 'packed_layer', 'packing', 'pattern', 'portable', 'scalar', 'table'];
 const SOURCES = [
   'bench/paper/cache.cc',
   'native/cpu/isa.cc',

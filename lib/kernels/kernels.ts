@@ -36,6 +36,8 @@ export interface LayerInfo {
   /** The kernel that serves a batch of this size. */
   readonly kernel: 'rows' | 'panels';
   readonly reason: string;
+  /** Of the blocks it holds: those of the matrix, or larger ones that hold all weights, zeros too. */
+  readonly blockShape: readonly [number, number];
   readonly packedBytes: number;
   readonly threads: number;
 }
@@ -109,6 +111,8 @@ export interface Kernels {
     bias: Float32Array | null,
     activation: Activation,
     threads: number,
+    /** The batch that is to be fast; 0 (default): no batch is to be slower than with all blocks kept. */
+    batchHint?: number,
   ): PackedLayer;
   packChain(layers: readonly PackedLayer[]): PackedChain;
   pattern(structure: Omit<BsrArrays, 'values'>): Pattern;

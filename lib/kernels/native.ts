@@ -25,6 +25,7 @@ interface NativeOperations {
     bias: Float32Array | null,
     activation: Activation,
     threads: number,
+    batchHint: number,
   ): PackedLayer;
   packChain(layers: readonly PackedLayer[]): PackedChain;
   pattern(
@@ -117,7 +118,13 @@ export function nativeKernels(addon: Addon, isa: string, threads: number): Kerne
     isa,
     threads,
     allocate: native.allocate,
-    packLayer: ({ shape, blockShape, crowIndices, colIndices, values }, bias, activation, layerThreads) =>
+    packLayer: (
+      { shape, blockShape, crowIndices, colIndices, values },
+      bias,
+      activation,
+      layerThreads,
+      batchHint = 0,
+    ) =>
       native.packLayer(
         shape[0],
         shape[1],
@@ -129,6 +136,7 @@ export function nativeKernels(addon: Addon, isa: string, threads: number): Kerne
         bias,
         activation,
         layerThreads,
+        batchHint,
       ),
     packChain: native.packChain,
     pattern: ({ shape, blockShape, crowIndices, colIndices }) =>

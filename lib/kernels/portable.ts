@@ -195,10 +195,10 @@ class JsLayer implements PackedLayer {
   }
 
   info(): LayerInfo {
-    const { crowIndices, colIndices, values } = this.matrix;
+    const { blockShape, crowIndices, colIndices, values } = this.matrix;
     const numbers = values.length + crowIndices.length + colIndices.length + (this.bias?.length ?? 0);
     const packedBytes = 4 * numbers;
-    return { kernel: 'rows', reason: 'pure JS has one kernel', packedBytes, threads: 1 };
+    return { kernel: 'rows', reason: 'pure JS has one kernel', blockShape, packedBytes, threads: 1 };
   }
 }
 

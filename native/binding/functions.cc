@@ -140,7 +140,7 @@ void CsrForward(const Napi::CallbackInfo& info) {
   const Span<float> out = Floats(info[7], "out", m * n);
   CheckApart(info.Env(), x, out);
   const PackedLayer layer(Table(info), {n, k, 1, 1, crow.data, col.data, values.data}, nullptr,
-                          Activation::kNone, 1);
+                          Activation::kNone, 1, 0);
   layer.Forward(x.data, m, out.data);
 }
 

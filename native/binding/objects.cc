@@ -74,16 +74,17 @@ Napi::Value LayerObject::Create(const Napi::CallbackInfo& info) {
   return Construct<LayerObject>(info, info.Env().GetInstanceData<Addon>()->layer);
 }
 
-// (table, n, k, r, c, crow, col, values, bias, activation, threads)
+// (table, n, k, r, c, crow, col, values, bias, activation, threads, batchHint)
 LayerObject::LayerObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   const KernelTable& table = TableOf(info);
   const Structure s = StructureOf(info, 1);
   const Span<float> values = Floats(info[7], "values", s.col.size * s.r * s.c);
   const Span<float> bias = OptionalFloats(info[8], "bias", s.n);
   const int threads = static_cast<int>(Integer(info[10], "threads", 1, 1024));
+  const int64_t batch_hint = Integer(info[11], "batchHint", 0, kMaxDimension);
   layers_.push_back(
       Shared<PackedLayer>::Make(table, BsrView{s.n, s.k, s.r, s.c, s.crow.data, s.col.data, values.data},
-                                bias.data, ActivationOf(info[9]), threads));
+                                bias.data, ActivationOf(info[9]), threads, batch_hint));
   const napi_type_tag tag = LayerTag();
   info.This().As<Napi::Object>().TypeTag(&tag);
   external_ = layers_[0]->bytes();
@@ -117,6 +118,10 @@ Napi::Value LayerObject::Info(const Napi::CallbackInfo& info) {
   auto result = Napi::Object::New(info.Env());
   result.Set("kernel", layer.UsesRows(m) ? "rows" : "panels");
   result.Set("reason", layer.Reason(m));
+  auto shape = Napi::Array::New(info.Env(), 2);
+  shape.Set(0u, static_cast<double>(layer.r()));
+  shape.Set(1u, static_cast<double>(layer.c()));
+  result.Set("blockShape", shape);
   result.Set("packedBytes", static_cast<double>(layer.bytes()));
   result.Set("threads", layer.ThreadsFor(m));
   return result;

@@ -98,13 +98,6 @@ __attribute__((noinline)) void Activate(Activation activation, const float* z, f
   if (i < count) Act(activation, Vec::LoadN(z + i, count - i)).StoreN(y + i, count - i);
 }
 
-// n lanes of z to y, activated. Max gives its second operand when they do not compare, so NaN stays.
-ALWAYS_INLINE void StoreActivated(Activation activation, Vec z, float* y, int64_t n) {
-  if (activation == Activation::kRelu) z = Vec::Max(Vec::Zero(), z);
-  z.StoreN(y, n);
-  if (activation != Activation::kNone && activation != Activation::kRelu) Activate(activation, y, y, n);
-}
-
 void ActivationGradient(Activation activation, const float* saved, float* dy, int64_t count) {
   int64_t i = 0;
   for (; i + Vec::kWidth <= count; i += Vec::kWidth) {

@@ -14,8 +14,10 @@
 #else
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
-// A copy of each loop for a stride of one is a tenth of the code, and the designs have such loops already.
-#pragma GCC optimize("no-version-loops-for-strides")
+// A copy of each loop for a stride of one is a tenth of the code, and the designs have such loops already;
+// what is worth vectors is written in them.
+#pragma GCC optimize("no-version-loops-for-strides", "no-tree-loop-vectorize", "no-unswitch-loops", \
+                     "no-ipa-cp-clone")
 #endif
 
 namespace blocksparse {

@@ -2,6 +2,14 @@
 // Sums over kLanes side by side are held in this many vectors.
 constexpr int kHalves = static_cast<int>(kLanes / Vec::kWidth);
 
+// The sum over 16 lanes held in halves (or a half of a half).
+inline Vec JoinHalves(Vec* sum) {
+  for (int half = kHalves / 2; half > 0; half /= 2) {
+    for (int h = 0; h < half; ++h) sum[h] = sum[h] + sum[h + half];
+  }
+  return sum[0];
+}
+
 // Sums that are passed by reference stay in registers only inside their caller, and GCC leaves that to
 // chance.
 #define ALWAYS_INLINE inline __attribute__((always_inline))
@@ -15,8 +23,19 @@ constexpr int kHalves = static_cast<int>(kLanes / Vec::kWidth);
 #include "weight_gradient_f32.inl"
 
 constexpr KernelTable MakeTable(Isa isa) {
-  return {isa,      Vec::kWidth,        TileBatch, PanelForward, RowsForward, WeightGradient,
-          Activate, ActivationGradient, Adam,      Sgd,          BlockScores, ToPanel,
+  return {isa,
+          Vec::kWidth,
+          Vec::kUnrolled ? kRowVectors * Vec::kWidth : 0,
+          TileBatch,
+          PanelForward,
+          RowsForward,
+          WeightGradient,
+          Activate,
+          ActivationGradient,
+          Adam,
+          Sgd,
+          BlockScores,
+          ToPanel,
           FromPanel};
 }
 

@@ -25,61 +25,47 @@ thread_local AlignedFloats scratch_out;
 }  // namespace
 
 PackedLayer::PackedLayer(const KernelTable& table, const BsrView& matrix, const float* bias,
-                         Activation activation, int threads)
+                         Activation activation, int threads, int64_t batch_hint)
     : table_(&table),
       n_(matrix.n),
       k_(matrix.k),
-      r_(matrix.r),
-      c_(matrix.c),
+      blocks_(Pack(matrix, table.row_tile, batch_hint)),
+      regrouped_(blocks_.r > matrix.r || blocks_.c != matrix.c),
       has_bias_(bias != nullptr),
       activation_(activation),
       threads_(threads) {
-  const int64_t rows = (n_ + r_ - 1) / r_;
-  ptr_.assign(matrix.crow, matrix.crow + rows + 1);
-  const int64_t nnzb = ptr_[static_cast<std::size_t>(rows)];
-  index_.assign(matrix.col, matrix.col + nnzb);
   if (has_bias_) bias_.assign(bias, bias + n_);
-  // The flat kernel reads whole groups of kLanes, up to one past the last block.
-  values_ = AlignedFloats(nnzb * r_ * c_ + kLanes);
-  std::fill(values_.data() + nnzb * r_ * c_, values_.data() + values_.size(), 0.0f);
-  for (int64_t block = 0; block < nnzb; ++block) {
-    const float* from = matrix.values + block * r_ * c_;
-    float* to = values_.data() + block * r_ * c_;
-    for (int64_t i = 0; i < r_; ++i) {
-      for (int64_t j = 0; j < c_; ++j) to[j * r_ + i] = from[i * c_ + j];
-    }
-  }
 }
 
 int64_t PackedLayer::bytes() const {
-  return static_cast<int64_t>((ptr_.size() + index_.size() + bias_.size()) * sizeof(float)) +
-         values_.size() * static_cast<int64_t>(sizeof(float));
+  return static_cast<int64_t>((blocks_.ptr.size() + blocks_.index.size() + bias_.size()) * sizeof(float)) +
+         blocks_.values.size() * static_cast<int64_t>(sizeof(float));
 }
 
 BlockView PackedLayer::View() const {
-  return {ptr_.data(), index_.data(), nullptr, values_.data(), r_, c_, 1, r_, n_, k_};
+  return {blocks_.ptr.data(), blocks_.index.data(), nullptr, blocks_.values.data(), r(), c(), 1, r(), n_, k_};
 }
 
-// Blocks of 32 rows fill two vectors of every instruction set: the row-major design then has as few loads as
-// panels, and nothing to transpose. Below, a panel computes 16 batch rows whatever m is, the row-major design
-// pays for each, and where they meet depends on how well a block's rows fill its vectors (bench/kernels,
-// 768 x 768 at 90 %): 16 rows at m = 16, half a vector at 5, the flat kernel of shorter blocks at 3. From
-// kRowsInOrder on both designs give the same bits, so the choice may depend on the instruction set: 8 rows
-// that fill a vector are faster up to 10.
+// The row-major design pays for each batch row, panels for every kLanes, and for transposing. Below
+// kRowsInOrder the two give other bits, so there the choice depends on the shape alone; from there on it may
+// depend on the instruction set. Blocks that fill a row-major tile have as few loads there as in panels, and
+// nothing to transpose; those that fill single vectors gain up to 12 rows. Without registers for wide tiles
+// panels are faster. Where the designs meet was measured by bench/kernels, 768 x 768 at 80 and 95 %, AVX2.
 bool PackedLayer::UsesRows(int64_t m) const {
-  if (r_ >= 32) return true;
-  if (r_ == 8 && table_->lanes <= 8 && m >= kRowsInOrder) return m <= 10;
-  return m < (r_ >= 16 ? 16 : r_ >= 8 ? 5 : 3);
+  if (m < kRowsInOrder) return m < (r() >= 8 ? kRowsInOrder : 5);
+  if (table_->row_tile == 0 || r() % table_->lanes != 0) return false;
+  return m <= 12 || r() >= table_->row_tile;
 }
 
 const char* PackedLayer::Reason(int64_t m) const {
-  if (r_ >= 32) return "blocks of 32 rows and more fill vectors along them, whatever the batch";
-  return UsesRows(m) ? "the batch is too small to fill vectors along it"
-                     : "the batch fills vectors along it, whatever the block shape";
+  if (regrouped_) return "so few blocks are gone that all of them, regrouped, are faster";
+  if (!UsesRows(m)) return "the batch fills vectors along it, whatever the block shape";
+  return m < kRowsInOrder ? "the batch is too small to fill vectors along it"
+                          : "the rows of a block fill vectors, and nothing is to be transposed";
 }
 
 int PackedLayer::ThreadsFor(int64_t m) const {
-  const int64_t work = int64_t{ptr_.back()} * r_ * c_ * m;
+  const int64_t work = int64_t{blocks_.ptr.back()} * r() * c() * m;
   return work < (UsesRows(m) ? kParallelRowsWork : kParallelPanelWork) ? 1 : threads_;
 }
 
@@ -95,7 +81,7 @@ void PackedLayer::ForwardRows(const float* x, int64_t m, float* y) const {
       job.parts, threads,
       [](void* context, int64_t part) {
         const Job& job = *static_cast<const Job*>(context);
-        const auto& ptr = job.layer->ptr_;
+        const auto& ptr = job.layer->blocks_.ptr;
         const int64_t rows = static_cast<int64_t>(ptr.size()) - 1;
         RowsForwardArgs args = job.args;
         args.begin = RowSplit(ptr.data(), rows, part, job.parts);
@@ -106,10 +92,10 @@ void PackedLayer::ForwardRows(const float* x, int64_t m, float* y) const {
 }
 
 void PackedLayer::ForwardPanel(const float* x, float* y, int64_t width, int64_t part, int64_t parts) const {
-  const int64_t rows = static_cast<int64_t>(ptr_.size()) - 1;
+  const int64_t rows = static_cast<int64_t>(blocks_.ptr.size()) - 1;
   PanelForwardArgs args{View(), has_bias_ ? bias_.data() : nullptr, activation_, x, y, width, 0, 0};
-  args.begin = RowSplit(ptr_.data(), rows, part, parts);
-  args.end = RowSplit(ptr_.data(), rows, part + 1, parts);
+  args.begin = RowSplit(blocks_.ptr.data(), rows, part, parts);
+  args.end = RowSplit(blocks_.ptr.data(), rows, part + 1, parts);
   table_->panel_forward(args);
 }
 

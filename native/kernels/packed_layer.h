@@ -4,26 +4,22 @@
 #include <cstdint>
 #include <vector>
 
-#include "aligned.h"
+#include "packing.h"
 #include "table.h"
 
 namespace blocksparse {
 
-struct BsrView {
-  int64_t n, k, r, c;
-  const int32_t* crow;  // [ceil(n / r) + 1]
-  const int32_t* col;
-  const float* values;  // [nnzb][r][c]
-};
-
 class PackedLayer {
  public:
-  // Copies everything: values become k-major, [nnzb][c][r]. `bias` may be null.
+  // Copies everything. `bias` may be null; `batch_hint` as for Pack.
   PackedLayer(const KernelTable& table, const BsrView& matrix, const float* bias, Activation activation,
-              int threads);
+              int threads, int64_t batch_hint);
 
   int64_t n() const { return n_; }
   int64_t k() const { return k_; }
+  // Of the blocks it holds, which may be larger than those of the matrix.
+  int64_t r() const { return blocks_.r; }
+  int64_t c() const { return blocks_.c; }
   int threads() const { return threads_; }
   int64_t bytes() const;
 
@@ -32,7 +28,7 @@ class PackedLayer {
   const char* Reason(int64_t m) const;
   int ThreadsFor(int64_t m) const;
   // Batch rows that its tiles take at a time in the panel design.
-  int64_t TileBatch() const { return table_->tile_batch(r_); }
+  int64_t TileBatch() const { return table_->tile_batch(r()); }
 
   // Row-major x[m][k] to y[m][n]; neither may overlap the other.
   void Forward(const float* x, int64_t m, float* y) const;
@@ -46,9 +42,9 @@ class PackedLayer {
   BlockView View() const;
 
   const KernelTable* table_;
-  int64_t n_, k_, r_, c_;
-  std::vector<int32_t> ptr_, index_;
-  AlignedFloats values_;
+  int64_t n_, k_;
+  Packing blocks_;
+  bool regrouped_;
   std::vector<float> bias_;
   bool has_bias_;
   Activation activation_;

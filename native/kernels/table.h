@@ -106,7 +106,8 @@ struct BlockScoresArgs {
 
 struct KernelTable {
   Isa isa;
-  int64_t lanes;  // of a vector
+  int64_t lanes;     // of a vector
+  int64_t row_tile;  // rows of a block that a row-major tile takes together; 0: that design never gains
   int64_t (*tile_batch)(int64_t r);
   void (*panel_forward)(const PanelForwardArgs&);
   void (*rows_forward)(const RowsForwardArgs&);

@@ -18,10 +18,6 @@ struct Vec {
       _mm256_maskstore_ps(p, Mask(n), v);
     }
   }
-  static Vec Expand(const float* x, int64_t n, const int32_t* index) {
-    const __m256i lanes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
-    return {_mm256_permutevar8x32_ps(_mm256_maskload_ps(x, Mask(n)), lanes)};
-  }
 
   static Vec Fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
   static Vec Max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }

@@ -11,10 +11,6 @@ struct Vec {
   static Vec LoadN(const float* p, int64_t n) { return {_mm512_maskz_loadu_ps(Mask(n), p)}; }
   void Store(float* p) const { _mm512_storeu_ps(p, v); }
   void StoreN(float* p, int64_t n) const { _mm512_mask_storeu_ps(p, Mask(n), v); }
-  // Lanes [first, first + n) of the window x[0, n) by index: x[index[lane]].
-  static Vec Expand(const float* x, int64_t n, const int32_t* index) {
-    return {_mm512_permutexvar_ps(_mm512_loadu_si512(index), _mm512_maskz_loadu_ps(Mask(n), x))};
-  }
 
   static Vec Fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
   static Vec Max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }

@@ -35,14 +35,6 @@ struct Vec {
     if (n > 1) vst1q_lane_f32(p + 1, v, 1);
     if (n > 2) vst1q_lane_f32(p + 2, v, 2);
   }
-  // The window is at most eight lanes, so a table of two registers; its index is by byte, four a lane.
-  static Vec Expand(const float* x, int64_t n, const int32_t* index) {
-    const uint8x16x2_t window = {
-        {vreinterpretq_u8_f32(LoadN(x, n).v), vreinterpretq_u8_f32(LoadN(x + kWidth, n - kWidth).v)}};
-    const uint32x4_t lanes = vreinterpretq_u32_s32(vld1q_s32(index));
-    const uint32x4_t bytes = vmlaq_n_u32(vdupq_n_u32(0x03020100), lanes, 0x04040404);
-    return {vreinterpretq_f32_u8(vqtbl2q_u8(window, vreinterpretq_u8_u32(bytes)))};
-  }
 
 #if defined(__clang__)
   static Vec Fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }

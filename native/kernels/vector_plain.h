@@ -27,9 +27,6 @@ struct Vec {
   void StoreN(float* p, int64_t n) const {
     for (int64_t i = 0; i < n && i < kWidth; ++i) p[i] = v[i];
   }
-  static Vec Expand(const float* x, int64_t n, const int32_t* index) {
-    return Each([&](int64_t i) { return index[i] < n ? x[index[i]] : 0.0f; });
-  }
 
   static Vec Fma(Vec a, Vec b, Vec c) {
     return Each([&](int64_t i) { return PLAIN_FMA(a.v[i], b.v[i], c.v[i]); });

@@ -10,14 +10,6 @@ constexpr int GradientColumns(int rows) {
   return rows == 2 || Vec::kRegisters == 32 ? 4 : 2;
 }
 
-// The sum over 16 lanes held in halves (or a half of a half).
-inline Vec JoinHalves(Vec* sum) {
-  for (int half = kHalves / 2; half > 0; half /= 2) {
-    for (int h = 0; h < half; ++h) sum[h] = sum[h] + sum[h + half];
-  }
-  return sum[0];
-}
-
 // One half of the batch rows of one panel. A constant width makes every address one.
 template <int R, int C>
 ALWAYS_INLINE void GradientHalf(Vec (&sum)[R][C], const float* dy, const float* x, int64_t width) {

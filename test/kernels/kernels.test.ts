@@ -128,6 +128,64 @@ describe.each(implementations)('$isa', (k) => {
     }
   });
 
+  // Pure JS holds the blocks as they are.
+  it.skipIf(k.backend === 'js')('holds all blocks, as larger ones, where few are gone', () => {
+    const shapeOf = (block: [number, number], density: number, hint?: number) => {
+      const { matrix } = makeCase(31, [96, 160], block, density, 1);
+      return k.packLayer(matrix, null, 'none', 1, hint).info(8);
+    };
+    for (const block of [
+      [1, 8],
+      [2, 2],
+      [4, 1],
+      [4, 4],
+      [8, 8],
+    ] as [number, number][]) {
+      const { blockShape, reason, packedBytes } = shapeOf(block, 1);
+      expect(blockShape[0]).toBeGreaterThanOrEqual(16);
+      expect(reason).toMatch(/so few blocks are gone/);
+      expect(packedBytes).toBeGreaterThan(4 * 96 * 160);
+      expect(packedBytes).toBeLessThan(1.1 * 4 * 96 * 160);
+      expect(shapeOf(block, 0.2).blockShape).toEqual(block);
+      // That is CSR.
+      expect(shapeOf([1, 1], 1).blockShape).toEqual([1, 1]);
+    }
+    // 4x4 blocks fill panels: only for a few batch rows dense is faster while a quarter is gone.
+    expect(shapeOf([4, 4], 0.75, 8).blockShape).not.toEqual([4, 4]);
+    expect(shapeOf([4, 4], 0.75).blockShape).not.toEqual([4, 4]);
+    expect(shapeOf([4, 4], 0.75, 128).blockShape).toEqual([4, 4]);
+    for (const density of [0.6, 0.75, 1])
+      for (const m of [1, 7, 8, 40])
+        for (const block of [
+          [2, 3],
+          [5, 5],
+          [3, 1],
+        ] as [number, number][]) {
+          const c = makeCase(32, [83, 101], block, density, m, 'relu');
+          const { y, bound } = expected(c);
+          for (const hint of [1, 8, 128]) {
+            const out = junk(m * 83);
+            k.packLayer(c.matrix, c.bias, c.activation, 1, hint).forward(c.x, m, out);
+            for (let i = 0; i < out.length; i++)
+              expect(Math.abs(out[i] - y[i])).toBeLessThanOrEqual(bound[i]);
+          }
+        }
+  });
+
+  it.skipIf(k.backend === 'js')('cuts blocks taller than its tile into strips', () => {
+    for (const [n, r] of [
+      [128, 64],
+      [100, 64],
+      [65, 32],
+    ]) {
+      const c = makeCase(33, [n, 70], [r, 20], 0.5, 33);
+      const { blockShape, packedBytes } = k.packLayer(c.matrix, c.bias, 'none', 1).info(33);
+      expect(r % blockShape[0]).toBe(0);
+      expect(blockShape[1]).toBe(20);
+      expect(packedBytes).toBeLessThanOrEqual(1.06 * (c.matrix.bytes.total + 4 * n));
+    }
+  });
+
   it('the async product equals the sync one, many at once', async () => {
     const c = makeCase(5, [128, 96], [8, 8], 0.4, 40, 'gelu');
     const layer = k.packLayer(c.matrix, c.bias, c.activation, 2);

@@ -317,7 +317,7 @@ void ExpectSameBits(const Outputs& a, const Outputs& b, const std::string& what)
 Outputs RunProducts(const KernelTable& table, const Case& c, int threads) {
   Outputs outputs;
   const auto [n, k, r, cols, m, density, activation] = c.s;
-  const PackedLayer layer(table, c.matrix(), c.bias_or_null(), activation, threads);
+  const PackedLayer layer(table, c.matrix(), c.bias_or_null(), activation, threads, 0);
   layer.Forward(c.x.data(), m, outputs.Make("forward", m * n).data());
   // The design that Forward did not choose must be right as well.
   layer.ForwardRows(c.x.data(), m, outputs.Make("rows forward", m * n).data());

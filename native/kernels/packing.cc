@@ -1,0 +1,113 @@
+#include "packing.h"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "table.h"
+
+namespace blocksparse {
+namespace {
+
+int64_t Ceil(int64_t value, int64_t step) { return (value + step - 1) / step; }
+
+// Of a matrix with all its blocks: as long as a few lines of x, and as tall as the row-major tile.
+constexpr int64_t kDenseColumns = 32;
+constexpr int64_t kDenseRows = 32;
+
+// Time for a weight in blocks of r x c, as a share of one in those of dense: for one batch row, for a few,
+// and from kLanes on (bench/kernels, 768 x 768 at 70 %, AVX2). Short blocks leave lanes of the row-major
+// design empty and walk an index for few weights; a few batch rows pay for panels of kLanes, where dense goes
+// row-major.
+struct Costs {
+  double one, few, many;
+};
+
+Costs CostsOf(int64_t r, int64_t c) {
+  if (r >= 16) return {1, 1, 1};
+  if (r >= 8) return {1.1, 1.1, 1.2};
+  if (r == 1 || c == 1) return {3, 4.1, 2.3};
+  if (r * c < 16) return {2.8, 3.2, 1.7};
+  return {1.6, 1.9, 1.05};
+}
+
+double CostFor(const Costs& costs, int64_t batch_hint) {
+  if (batch_hint == 0) return std::max({costs.one, costs.few, costs.many});
+  return batch_hint == 1 ? costs.one : batch_hint < kLanes ? costs.few : costs.many;
+}
+
+// Single weights stay as they are: that is CSR, which is there to be compared with.
+// Small matrices pay for the padding of dense; the same decision on every instruction set, for the same bits.
+bool DenseIsFaster(const BsrView& w, int64_t batch_hint) {
+  if (w.r * w.c == 1) return false;
+  const double stored = static_cast<double>(w.crow[Ceil(w.n, w.r)]) * static_cast<double>(w.r * w.c);
+  const double dense =
+      static_cast<double>(Ceil(w.n, kLanes) * kLanes * Ceil(w.k, kDenseColumns) * kDenseColumns);
+  return stored * CostFor(CostsOf(w.r, w.c), batch_hint) > dense;
+}
+
+// The row-major design reads whole vectors, up to one past the last block.
+AlignedFloats Allocate(int64_t count) {
+  AlignedFloats values(count + kLanes);
+  std::fill(values.data() + count, values.data() + values.size(), 0.0f);
+  return values;
+}
+
+// Every block cut into r / rows strips, each contiguous: where a tile takes a part of the rows only, it
+// streams.
+Packing Strips(const BsrView& w, int64_t rows) {
+  Packing p{rows, w.c, {0}, {}, {}};
+  const int64_t parts = w.r / rows;
+  const int64_t strips = Ceil(w.n, rows);
+  for (int64_t strip = 0; strip < strips; ++strip) {
+    const int32_t* columns = w.col + w.crow[strip / parts];
+    p.index.insert(p.index.end(), columns, w.col + w.crow[strip / parts + 1]);
+    p.ptr.push_back(static_cast<int32_t>(p.index.size()));
+  }
+  p.values = Allocate(static_cast<int64_t>(p.index.size()) * rows * w.c);
+  float* to = p.values.data();
+  for (int64_t strip = 0; strip < strips; ++strip) {
+    for (int32_t e = w.crow[strip / parts]; e < w.crow[strip / parts + 1]; ++e) {
+      const float* from = w.values + (e * w.r + strip % parts * rows) * w.c;
+      for (int64_t i = 0; i < rows; ++i) {
+        for (int64_t j = 0; j < w.c; ++j) to[j * rows + i] = from[i * w.c + j];
+      }
+      to += rows * w.c;
+    }
+  }
+  return p;
+}
+
+Packing Dense(const BsrView& w, int64_t rows) {
+  const int64_t block_rows = Ceil(w.n, rows);
+  const int64_t block_columns = Ceil(w.k, kDenseColumns);
+  const int64_t line = block_columns * kDenseColumns * rows;  // of blocks, one after the other
+  Packing p{rows, kDenseColumns, {}, {}, Allocate(block_rows * line)};
+  for (int64_t row = 0; row <= block_rows; ++row) p.ptr.push_back(static_cast<int32_t>(row * block_columns));
+  for (int64_t block = 0; block < block_rows * block_columns; ++block)
+    p.index.push_back(static_cast<int32_t>(block % block_columns));
+  float* values = p.values.data();
+  std::fill(values, values + block_rows * line, 0.0f);
+  for (int64_t row = 0; row < Ceil(w.n, w.r); ++row) {
+    for (int32_t e = w.crow[row]; e < w.crow[row + 1]; ++e) {
+      const int64_t first = w.col[e] * w.c;
+      const int64_t last = std::min(first + w.c, w.k);
+      for (int64_t y = row * w.r; y < std::min((row + 1) * w.r, w.n); ++y) {
+        const float* from = w.values + (e * w.r + y - row * w.r) * w.c;
+        float* to = values + y / rows * line + y % rows;
+        for (int64_t x = first; x < last; ++x) to[x * rows] = from[x - first];
+      }
+    }
+  }
+  return p;
+}
+
+}  // namespace
+
+Packing Pack(const BsrView& matrix, int64_t row_tile, int64_t batch_hint) {
+  const int64_t rows = row_tile > 0 ? row_tile : kDenseRows;
+  if (DenseIsFaster(matrix, batch_hint)) return Dense(matrix, rows);
+  const bool cut = row_tile > 0 && matrix.r > row_tile && matrix.r % row_tile == 0;
+  return Strips(matrix, cut ? row_tile : matrix.r);
+}
+
+}  // namespace blocksparse

@@ -1,0 +1,30 @@
+// The shape in which a layer's blocks are stored for its forward kernels, and the copy.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "aligned.h"
+
+namespace blocksparse {
+
+struct BsrView {
+  int64_t n, k, r, c;
+  const int32_t* crow;  // [ceil(n / r) + 1]
+  const int32_t* col;
+  const float* values;  // [nnzb][r][c]
+};
+
+// Blocks of r x c, their values k-major: [nnzb][c][r].
+struct Packing {
+  int64_t r, c;
+  std::vector<int32_t> ptr, index;
+  AlignedFloats values;
+};
+
+// The blocks of the matrix, cut into strips of `row_tile` rows where they are taller (KernelTable); or all
+// blocks, those that are gone too, in a larger shape, where so few are gone that this is faster.
+// `batch_hint`: the batch that is to be fast; 0: none may be slower than dense.
+Packing Pack(const BsrView& matrix, int64_t row_tile, int64_t batch_hint);
+
+}  // namespace blocksparse
