@@ -33,7 +33,8 @@ export interface GlobalSelection {
  *   near ones the lower. Only weights that exist count, so a truncated block is lighter than a whole one.
  * - `dropFraction`: the paper's rule. Of the n blocks in `among`, sorted, cut = sorted[round(dropFraction * n)],
  *   halves rounded to the even number; every block strictly below the cut goes. Blocks that tie with the cut all
- *   stay. Where the index reaches n, every block goes.
+ *   stay, but for a cut of zero: blocks that score zero cost nothing, so round(dropFraction * n) blocks go, of the
+ *   zeros the first ones. Where the index reaches n, every block goes.
  *
  * Throws TypeError or RangeError (NaN scores too), BlocksparseError INVALID_STATE for a mask of another grid.
  */
@@ -128,7 +129,13 @@ function dropBelowCut(layer: LayerScores, fraction: number): BlockMask {
   const index = roundHalfToEven(fraction * sorted.length);
   const all = index === sorted.length;
   const cut = sorted[index];
-  for (let i = 0; i < kept.length; i++) if (all || layer.scores[i] < cut) kept[i] = 0;
+  // Scores measured on data are exactly zero wherever no data arrives: a tie of thousands, which must not stay.
+  let zeros = cut === 0 ? index - sorted.indexOf(0) : 0;
+  for (let i = 0; i < kept.length; i++) {
+    if (kept[i] === 0) continue;
+    const score = layer.scores[i];
+    if (all || score < cut || (score === 0 && zeros-- > 0)) kept[i] = 0;
+  }
   return new BlockMask(layer.grid, kept);
 }
 

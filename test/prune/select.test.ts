@@ -96,7 +96,21 @@ describe('selectBlocks by the fraction of what is left', () => {
     expect(kept(selectBlocks(Float32Array.of(1, 2, 2, 2, 3), grid, { dropFraction: 0.6 }))).toEqual([
       0, 1, 1, 1, 1,
     ]);
-    expect(kept(selectBlocks(new Float32Array(5), grid, { dropFraction: 0.8 }))).toEqual([1, 1, 1, 1, 1]);
+    expect(kept(selectBlocks(new Float32Array(5).fill(2), grid, { dropFraction: 0.8 }))).toEqual([
+      1, 1, 1, 1, 1,
+    ]);
+  });
+
+  it('drops as many as are due where the cut is zero, negative scores before zeros', () => {
+    const grid = new BlockGrid([1, 5], [1, 1]);
+    const drop = (scores: number[], dropFraction: number, among = BlockMask.full(grid)) =>
+      kept(selectBlocks(Float32Array.from(scores), grid, { dropFraction, among }));
+    expect(drop([0, 0, 0, 0, 0], 0.4)).toEqual([0, 0, 1, 1, 1]);
+    expect(drop([2, 0, -0, 0, 1], 0.4)).toEqual([1, 0, 0, 1, 1]);
+    expect(drop([0, 0, -1, 0, 3], 0.4)).toEqual([0, 1, 0, 1, 1]);
+    expect(drop([0, 0, 0, 0, 3], 0.4, new BlockMask(grid, Uint8Array.of(0, 1, 1, 1, 1)))).toEqual([
+      0, 0, 0, 1, 1,
+    ]);
   });
 
   it('rounds halves to the even number, so that a last layer of five blocks keeps them', () => {
