@@ -18,7 +18,7 @@ import {
   targetSparsity,
 } from '../../dist/index.js';
 import { Random } from '../../dist/nn/random.js';
-import { FRACTIONS, paperDensity, REGROWTH, ROUNDS, SHORT_ROUND } from './grid.mjs';
+import { FRACTIONS, LAST_ROUND, ONE_RUN_EACH, paperDensity, ROUNDS, SHORT_ROUND } from './grid.mjs';
 import { bytesOf } from './measure.mjs';
 
 export const LAYERS = [
@@ -28,6 +28,7 @@ export const LAYERS = [
   { type: 'relu' },
   { type: 'linear', inFeatures: 100, outFeatures: 10 },
 ];
+const ONE_BUDGET = { scope: 'global', floor: 'auto' };
 /** Tells the retraining's seeds from the dense training's. */
 const RETRAINING = 1_000_000;
 
@@ -85,6 +86,36 @@ export async function runCell(cell, network, sets, budget) {
     await fit(network, data, { ...how, seed: deriveSeed(how.seed, round) });
   };
 
+  const oneRun = {
+    async 'mean-abs-cubic'(stage) {
+      for (let round = 0; round <= stage; round++) {
+        dropCubic(network, block, round, stage);
+        await retrained(round, budget.epochs);
+      }
+    },
+    async 'fisher-global-cubic'(stage) {
+      const schedule = { type: 'cubic', sparsity: 1 - paperDensity(stage), rounds: stage + 1 };
+      await prune(network, {
+        blockShape: block,
+        criterion: 'fisher',
+        ...ONE_BUDGET,
+        schedule,
+        retrain: retrain(budget.epochs),
+      });
+    },
+    async regrow(stage) {
+      const epochs = (stage + 1) * budget.epochs;
+      const steps = epochs * Math.ceil(sets.train.count / budget.batchSize);
+      await regrow(network, {
+        blockShape: block,
+        sparsity: 1 - paperDensity(stage),
+        retrain: retrain(epochs),
+        // 200, but for trials with tiny budgets.
+        every: Math.min(200, Math.floor(steps / 10)),
+      });
+    },
+  };
+
   if (method === 'random' || method === 'dense') {
     const random = new Random(seed, RETRAINING);
     const randomly = (_, grid) => Float32Array.from({ length: grid.blockCount }, () => random.next());
@@ -94,41 +125,29 @@ export async function runCell(cell, network, sets, budget) {
       record(round, round);
     }
   } else if (method === 'one-shot') {
-    drop(network, block, scoreBlocks, (l) => ({ sparsity: shortSparsity(l) }));
+    drop(network, block, scoreBlocks, (l) => ({ sparsity: sparsityOf(l, SHORT_ROUND) }));
     await retrained(0, (SHORT_ROUND + 1) * budget.epochs);
     record(0, SHORT_ROUND);
   } else if (method === 'cubic')
     for (let round = 0; round <= SHORT_ROUND; round++) {
-      const due = (l) => ({ type: 'cubic', sparsity: shortSparsity(l), rounds: SHORT_ROUND + 1 });
-      drop(network, block, scoreBlocks, (l) => ({ sparsity: targetSparsity(due(l), round) }));
+      dropCubic(network, block, round, SHORT_ROUND);
       await retrained(round, budget.epochs);
       record(round, round === SHORT_ROUND ? round : null);
     }
-  else if (method === REGROWTH) {
-    // One run to each density, with all the epochs that the paper's rounds take to get there.
+  else if (ONE_RUN_EACH.includes(method)) {
+    // To each density with all the epochs that the paper's rounds take to get there.
     const dense = network.snapshot();
-    for (const [i, stage] of [SHORT_ROUND, ROUNDS - 1].entries()) {
-      const epochs = (stage + 1) * budget.epochs;
-      const steps = epochs * Math.ceil(sets.train.count / budget.batchSize);
+    for (const [i, stage] of [SHORT_ROUND, LAST_ROUND].entries()) {
       network.restore(dense);
-      await regrow(network, {
-        blockShape: block,
-        sparsity: 1 - paperDensity(stage),
-        retrain: retrain(epochs),
-        // 200, but for trials with tiny budgets.
-        every: Math.min(200, Math.floor(steps / 10)),
-      });
+      await oneRun[method](stage);
       record(i, stage);
     }
   } else {
     const global = method.endsWith('-global');
     const criterion = method === 'paper' ? 'mean-abs' : method.replace('-global', '');
     // The same share of what is left each round, to the same end: at most 0.1 points of density apart.
-    const budgeted = {
-      schedule: { type: 'exponential', sparsity: 1 - paperDensity(ROUNDS - 1), rounds: ROUNDS },
-      scope: 'global',
-      floor: 'auto',
-    };
+    const schedule = { type: 'exponential', sparsity: 1 - paperDensity(LAST_ROUND), rounds: ROUNDS };
+    const budgeted = { ...ONE_BUDGET, schedule };
     await prune(network, {
       blockShape: block,
       criterion,
@@ -140,9 +159,15 @@ export async function runCell(cell, network, sets, budget) {
   return records;
 }
 
-/** What layer `l` has lost after the short rounds: one-shot and cubic pruning end where the paper's rounds are then. */
-function shortSparsity(l) {
-  return 1 - (1 - FRACTIONS[l]) ** (SHORT_ROUND + 1);
+/** What layer `l` has lost after the paper's round `round`, where one-shot and cubic pruning end. */
+function sparsityOf(l, round) {
+  return 1 - (1 - FRACTIONS[l]) ** (round + 1);
+}
+
+/** Round `round` of a cubic schedule that ends after round `last`, each layer for itself. */
+function dropCubic(network, block, round, last) {
+  const due = (l) => ({ type: 'cubic', sparsity: sparsityOf(l, last), rounds: last + 1 });
+  drop(network, block, scoreBlocks, (l) => ({ sparsity: targetSparsity(due(l), round) }));
 }
 
 /** Drops blocks of each layer l by `scoresOf(weight, grid)`, as many as `howMany(l)` says to selectBlocks. */

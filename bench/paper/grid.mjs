@@ -31,8 +31,11 @@ export const METHODS = [
   'fisher',
   'variance',
 ];
-/** The best recipe: Fisher scores, one budget for all layers, and blocks that come back. */
-export const REGROWTH = 'regrow';
+/**
+ * Run once to each density of the table: schedules that are fast first and slow at the end, for the paper's scores
+ * and for Fisher scores with one budget; and the latter with blocks that come back.
+ */
+export const ONE_RUN_EACH = ['mean-abs-cubic', 'fisher-global-cubic', 'regrow'];
 
 /**
  * All cells in the order they are run: what the paper did before what is new, and three seeds of everything before
@@ -50,7 +53,9 @@ export function gridOf(dataSets, seeds, quick) {
       for (const method of ['random', 'dense', 'one-shot', 'cubic']) add(0, dataSet, method, '4x4', seed);
       for (const method of quick ? ['fisher-global', 'taylor-global'] : METHODS)
         for (const block of quick ? ['4x4', '16x16'] : METHOD_BLOCKS) add(1, dataSet, method, block, seed);
-      if (!quick) for (const block of METHOD_BLOCKS) add(1, dataSet, REGROWTH, block, seed);
+      if (!quick)
+        for (const method of ONE_RUN_EACH)
+          for (const block of METHOD_BLOCKS) add(1, dataSet, method, block, seed);
     }
   return cells.sort((a, b) => a.tier - b.tier).map(({ tier, ...cell }) => cell);
 }

@@ -38,9 +38,9 @@ interface Recipe {
   scope: 'layer' | 'global';
 }
 
-/** What options that are not given are. `best` is what bench/paper/RESULTS.md found, of what can be resumed. */
+/** What options that are not given are. `best` is what bench/paper/RESULTS.md found. */
 const RECIPES: Record<'best' | 'paper', Recipe> = {
-  best: { schedule: 'exponential', criterion: 'fisher', scope: 'global' },
+  best: { schedule: 'cubic', criterion: 'fisher', scope: 'global' },
   paper: { schedule: 'paper', criterion: 'mean-abs', scope: 'layer' },
 };
 
@@ -68,7 +68,7 @@ export function pruneCommand(): Command {
     .addOption(
       new Option(
         '--recipe <name>',
-        'best: exponential schedule, fisher scores, one budget over all layers; ' +
+        'best: cubic schedule, fisher scores, one budget over all layers; ' +
           'paper: its schedule, mean-abs scores, each layer for itself. Options below replace parts of it',
       )
         .choices(['best', 'paper'])

@@ -60,7 +60,16 @@ describe('the runner of the paper', () => {
     expect(other.stderr).toMatch(/was run with/);
   });
 
-  it.each(['random', 'dense', 'one-shot', 'cubic', 'fisher-global', 'regrow'])('knows %s', (method) => {
+  it.each([
+    'random',
+    'dense',
+    'one-shot',
+    'cubic',
+    'fisher-global',
+    'mean-abs-cubic',
+    'fisher-global-cubic',
+    'regrow',
+  ])('knows %s', (method) => {
     const { stdout, stderr } = grid('--only', `toy-${method}-4x4`);
     expect(stderr).toBe('');
     expect(stdout).toMatch(/1 cells, 0 finished before, 1 to run/);
