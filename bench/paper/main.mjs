@@ -10,7 +10,8 @@
  * One JSON a finished cell goes to bench/paper/cells; cells found there are not run again, so an interrupted grid
  * goes on where it was, and shards run elsewhere merge by copying their files there. DIR holds MNIST's four files.
  * --quick runs a small grid on the data in the repository, into bench/paper/work/quick, and reports on it. --list
- * only names the cells that are still to run. --cells, --out and --work (trained dense networks) name other folders;
+ * only names the cells that are still to run. findings.md, speed.json and cache.json are read beside the cells' own folder,
+ * or, with --cells, in that of --out. --cells, --out and --work (trained dense networks) name other folders;
  * --dense-epochs, --epochs and --validation another budget.
  *
  * speed takes a minute on a quiet machine and writes speed.json; cache needs valgrind and g++, takes some ten minutes,
@@ -89,7 +90,7 @@ if (positionals[0] === 'speed' || positionals[0] === 'cache') {
 }
 if (positionals[0] === 'report') {
   if (!hasCells()) fail(`no cells in ${cellFolder}`);
-  await report(cellFolder, outFolder);
+  await report(cellFolder, outFolder, flags.cells === undefined ? root : outFolder);
   process.exit(0);
 }
 
@@ -148,9 +149,11 @@ if (!shard || shard[0] < 1 || shard[0] > shard[1])
 const sources = dataSets();
 const names = sources.map(([name]) => name);
 const fileOf = (cell) => join(cellFolder, `${cell.id}.json`);
-const mine = gridOf(names, seeds, quick)
-  .filter((_, i) => i % shard[1] === shard[0] - 1)
-  .filter(({ id }) => id.includes(flags.only ?? ''));
+const isNamed = ({ id }) => id.includes(flags.only ?? '');
+const grid = gridOf(names, seeds, quick);
+if (!grid.some(isNamed))
+  fail(`--only must be part of a cell's name, but no cell has ${flags.only}; see --list`);
+const mine = grid.filter((_, i) => i % shard[1] === shard[0] - 1).filter(isNamed);
 
 /** Is the cell finished? One of another budget must not be mixed in. */
 function isDone(cell) {
@@ -227,6 +230,6 @@ for (const [i, cell] of open.entries()) {
       `; ${content.seconds.toFixed(0)} s, about ${clock(left)} left`,
   );
 }
-if (quick) await report(cellFolder, outFolder);
+if (quick) await report(cellFolder, outFolder, outFolder);
 else
   console.log(`done; npm run paper -- report writes ${relative(process.cwd(), outFolder) || '.'}/RESULTS.md`);

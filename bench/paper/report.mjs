@@ -18,7 +18,8 @@ import { REFERENCE_DENSE, referenceOf } from './reference.mjs';
 import { cacheSection, speedSection } from './structure.mjs';
 import { deviation, gainText, markdown, mean, median, signed, spread } from './text.mjs';
 
-export async function report(cellFolder, outFolder) {
+/** `keptFolder` has findings.md, speed.json and cache.json, each if there is one. */
+export async function report(cellFolder, outFolder, keptFolder) {
   const cells = new Cells(cellFolder);
   const plots = join(outFolder, 'plots');
   rmSync(plots, { recursive: true, force: true });
@@ -30,7 +31,7 @@ export async function report(cellFolder, outFolder) {
   const dataSets = [...new Map(cells.all.map((c) => [c.dataSet, c.dataSetName]))];
   const text = [
     intro(cells),
-    written(outFolder),
+    written(keptFolder),
     ...dataSets.flatMap(([key, name]) => [
       `## ${name}`,
       findings(cells, key),
@@ -42,8 +43,8 @@ export async function report(cellFolder, outFolder) {
       better(cells, key, name, plot),
       storage(cells, key, name, plot),
     ]),
-    speedSection(outFolder, plot),
-    cacheSection(outFolder, plot),
+    speedSection(keptFolder, plot),
+    cacheSection(keptFolder, plot),
   ];
   writeFileSync(join(outFolder, 'RESULTS.md'), `${text.filter(Boolean).join('\n\n')}\n`);
   console.log(`${cells.all.length} cells: ${join(outFolder, 'RESULTS.md')}`);

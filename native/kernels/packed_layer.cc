@@ -69,13 +69,12 @@ int PackedLayer::ThreadsFor(int64_t m) const {
   return work < (UsesRows(m) ? kParallelRowsWork : kParallelPanelWork) ? 1 : threads_;
 }
 
-void PackedLayer::ForwardRows(const float* x, int64_t m, float* y) const {
+void PackedLayer::ForwardRows(const float* x, int64_t m, float* y, int threads) const {
   struct Job {
     const PackedLayer* layer;
     RowsForwardArgs args;
     int64_t parts;
   };
-  const int threads = ThreadsFor(m);
   Job job{this, {View(), has_bias_ ? bias_.data() : nullptr, activation_, x, y, m, 0, 0}, threads};
   ParallelFor(
       job.parts, threads,
@@ -151,6 +150,22 @@ void RunPanel(const ChainJob& job, int64_t panel, int threads) {
   last.table().from_panel(in, width, rows, last.n(), job.y + row * last.n());
 }
 
+// Row-major layers one after the other, on kPanel batch rows at a time, so that activations stay in the
+// cache; the last part has what is left, never fewer than kRowsInOrder, for the bits of the whole batch.
+// `split`: threads may share a layer's block rows.
+void RunRows(const ChainJob& job, int64_t part, int64_t parts, bool split) {
+  const int64_t row = part * kPanel;
+  const int64_t rows = part == parts - 1 ? job.m - row : kPanel;
+  const float* from = job.x + row * job.layers[0]->k();
+  for (int64_t i = 0; i < job.count; ++i) {
+    const PackedLayer& layer = *job.layers[i];
+    AlignedFloats& buffer = i % 2 == 0 ? scratch_in : scratch_out;
+    float* to = i == job.count - 1 ? job.y + row * layer.n() : buffer.Reserve(job.widest * rows);
+    layer.ForwardRows(from, rows, to, split ? layer.ThreadsFor(rows) : 1);
+    from = to;
+  }
+}
+
 }  // namespace
 
 void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* x, int64_t m, float* y) {
@@ -163,13 +178,22 @@ void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* 
     rows = rows && layers[i]->UsesRows(m);
   }
   if (rows) {
-    const float* from = x;
-    for (int64_t i = 0; i < count; ++i) {
-      AlignedFloats& buffer = i % 2 == 0 ? scratch_in : scratch_out;
-      float* to = i == count - 1 ? y : buffer.Reserve(job.widest * m);
-      layers[i]->ForwardRows(from, m, to);
-      from = to;
+    const int64_t parts = count == 1 ? 1 : std::max<int64_t>(1, (m + kPanel - kRowsInOrder) / kPanel);
+    if (parts == 1 || job.threads == 1) {
+      for (int64_t part = 0; part < parts; ++part) RunRows(job, part, parts, true);
+      return;
     }
+    struct Parts {
+      const ChainJob* job;
+      int64_t count;
+    } context{&job, parts};
+    ParallelFor(
+        parts, job.threads,
+        [](void* context, int64_t part) {
+          const Parts& parts = *static_cast<const Parts*>(context);
+          RunRows(*parts.job, part, parts.count, false);
+        },
+        &context);
     return;
   }
   // Panels of wide layers have fewer batch rows, as long as they fill the tiles.

@@ -32,7 +32,7 @@ class PackedLayer {
 
   // Row-major x[m][k] to y[m][n]; neither may overlap the other.
   void Forward(const float* x, int64_t m, float* y) const;
-  void ForwardRows(const float* x, int64_t m, float* y) const;
+  void ForwardRows(const float* x, int64_t m, float* y, int threads) const;
   // One panel, x[k][width] to y[n][width], for part `part` of `parts` of the block rows.
   void ForwardPanel(const float* x, float* y, int64_t width, int64_t part, int64_t parts) const;
 

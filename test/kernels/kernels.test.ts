@@ -128,6 +128,22 @@ describe.each(implementations)('$isa', (k) => {
     }
   });
 
+  it('a chain of tall blocks gives the bits of its layers one by one, at any batch', () => {
+    for (const threads of [1, 2])
+      for (const m of [1, 8, 63, 64, 71, 72, 130, 300]) {
+        const a = makeCase(34, [96, 160], [32, 16], 0.4, m, 'relu');
+        const b = makeCase(35, [64, 96], [32, 32], 0.6, m, 'tanh');
+        const layers = [a, b].map((l) => k.packLayer(l.matrix, l.bias, l.activation, threads));
+        const out = junk(m * 64);
+        k.packChain(layers).forward(a.x, m, out);
+        const first = junk(m * 96);
+        const second = junk(m * 64);
+        layers[0].forward(a.x, m, first);
+        layers[1].forward(first, m, second);
+        expect(out).toEqual(second);
+      }
+  });
+
   // Pure JS holds the blocks as they are.
   it.skipIf(k.backend === 'js')('holds all blocks, as larger ones, where few are gone', () => {
     const shapeOf = (block: [number, number], density: number, hint?: number) => {

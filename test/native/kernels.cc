@@ -320,7 +320,7 @@ Outputs RunProducts(const KernelTable& table, const Case& c, int threads) {
   const PackedLayer layer(table, c.matrix(), c.bias_or_null(), activation, threads, 0);
   layer.Forward(c.x.data(), m, outputs.Make("forward", m * n).data());
   // The design that Forward did not choose must be right as well.
-  layer.ForwardRows(c.x.data(), m, outputs.Make("rows forward", m * n).data());
+  layer.ForwardRows(c.x.data(), m, outputs.Make("rows forward", m * n).data(), threads);
   const Floats x = Panels(table, c.x, m, k), dy = Panels(table, c.dy, m, n);
   Floats packed(n * PadBatch(m)), y(n * PadBatch(m)), dx(k * PadBatch(m));
   for (int64_t panel = 0; panel < PanelCount(m); ++panel) {
