@@ -16,7 +16,8 @@ constexpr int64_t kLanes = 16;
 constexpr int64_t kPanel = 64;
 
 // From this batch on the row-major design has sums enough in a batch, and each runs through k in order, as in
-// panels: either design then gives the same bits.
+// panels: either design then gives the same bits. (Not so for blocks of one row by eight and more, whose
+// columns lie side by side: they never go row-major from here on.)
 constexpr int64_t kRowsInOrder = 8;
 
 inline int64_t PadBatch(int64_t m) { return (m + kLanes - 1) / kLanes * kLanes; }
