@@ -134,10 +134,10 @@ export async function runCell(cell, network, sets, budget) {
       await retrained(round, budget.epochs);
       record(round, round === SHORT_ROUND ? round : null);
     }
-  else if (ONE_RUN_EACH.includes(method)) {
+  else if (method in ONE_RUN_EACH) {
     // To each density with all the epochs that the paper's rounds take to get there.
     const dense = network.snapshot();
-    for (const [i, stage] of [SHORT_ROUND, LAST_ROUND].entries()) {
+    for (const [i, stage] of ONE_RUN_EACH[method].entries()) {
       network.restore(dense);
       await oneRun[method](stage);
       record(i, stage);

@@ -1,13 +1,31 @@
 /** The kept cells, and values of them seed by seed. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { BlocksparseError } from '../../dist/index.js';
+
+/** What `file` keeps. Throws a BlocksparseError that names a damaged one. */
+export function readJson(file) {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new BlocksparseError('INVALID_FILE', `${file}: ${error.message}`);
+  }
+}
+
+/** The cell that `file` keeps, errors as above. */
+export function readCell(file) {
+  const cell = readJson(file);
+  if (!Array.isArray(cell?.rounds) || !cell.budget)
+    throw new BlocksparseError('INVALID_FILE', `${file}: is not a cell, which has rounds and a budget`);
+  return cell;
+}
 
 export class Cells {
   constructor(folder) {
     this.all = readdirSync(folder)
       .filter((name) => name.endsWith('.json'))
       .sort()
-      .map((name) => JSON.parse(readFileSync(join(folder, name), 'utf8')));
+      .map((name) => readCell(join(folder, name)));
   }
 
   of(dataSet, method, block = '4x4') {

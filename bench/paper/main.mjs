@@ -3,8 +3,8 @@
  *
  *     npm run paper -- --data fashion=DIR --data mnist=DIR [--seeds 5] [--shard 1/2] [--only TEXT]
  *     npm run paper -- --quick
- *     npm run paper -- speed [--only BLOCK] [--samples 9] [--out DIR]
- *     npm run paper -- cache [--only BLOCK] [--out DIR]
+ *     npm run paper -- speed [--samples 9] [--out DIR [--only BLOCK]]
+ *     npm run paper -- cache [--out DIR [--only BLOCK]]
  *     npm run paper -- report [--cells DIR] [--out DIR]
  *
  * One JSON a finished cell goes to bench/paper/cells; cells found there are not run again, so an interrupted grid
@@ -17,7 +17,7 @@
  * speed takes a minute on a quiet machine and writes speed.json; cache needs valgrind and g++, takes some ten minutes,
  * and writes cache.json. Both depend on structure alone and need no cells. --samples: timings a median is taken of.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -25,9 +25,10 @@ import { parseArgs } from 'node:util';
 
 // One thread unless told otherwise; read when the kernels load, so this comes before them.
 process.env.BLOCKSPARSE_THREADS ??= '1';
-const { loadDataset, runtime, split } = await import('../../dist/index.js');
+const { BlocksparseError, loadDataset, runtime, split } = await import('../../dist/index.js');
 const { writeFileAtomic } = await import('../../dist/format/atomic.js');
 const { denseNetwork, runCell } = await import('./cell.mjs');
+const { readCell } = await import('./cells.mjs');
 const { measureCache, missingForCache } = await import('./cache.mjs');
 const { BLOCKS, gridOf, REPORTED } = await import('./grid.mjs');
 const { measureSpeed } = await import('./measure.mjs');
@@ -40,6 +41,13 @@ function fail(message) {
   console.error(message);
   process.exit(2);
 }
+
+// Data that is not there, a damaged cell: the message says it all.
+process.on('uncaughtException', (error) => {
+  if (error instanceof BlocksparseError) fail(error.message);
+  console.error(error);
+  process.exit(1);
+});
 
 function wholeNumber(name, text) {
   const value = Number(text);
@@ -80,6 +88,10 @@ const root = quick ? join(here, 'work/quick') : here;
 const cellFolder = flags.cells ?? join(root, 'cells');
 const outFolder = flags.out ?? root;
 
+for (const name of ['cells', 'out', 'work'])
+  if (statSync(flags[name] ?? '', { throwIfNoEntry: false })?.isDirectory() === false)
+    fail(`--${name} must be a folder, but ${flags[name]} is a file`);
+
 const samples = wholeNumber('samples', flags.samples);
 
 if (positionals.length > 1 || !['run', 'speed', 'cache', 'report', undefined].includes(positionals[0]))
@@ -103,6 +115,8 @@ function environment() {
 async function measureStructure(what) {
   const blocks = BLOCKS.filter((block) => flags.only === undefined || block === flags.only);
   if (blocks.length === 0) fail(`--only must be one of ${BLOCKS.join(', ')}, but is ${flags.only}`);
+  if (flags.only !== undefined && flags.out === undefined)
+    fail(`--only needs --out: alone it would replace all of ${what}.json by one block`);
   const lacking = what === 'cache' ? missingForCache() : null;
   if (lacking !== null) {
     console.log(`cache: skipped, since ${lacking}`);
@@ -148,6 +162,7 @@ if (!shard || shard[0] < 1 || shard[0] > shard[1])
 
 const sources = dataSets();
 const names = sources.map(([name]) => name);
+if (new Set(names).size < names.length) fail(`--data names a data set twice: ${names.join(', ')}`);
 const fileOf = (cell) => join(cellFolder, `${cell.id}.json`);
 const isNamed = ({ id }) => id.includes(flags.only ?? '');
 const grid = gridOf(names, seeds, quick);
@@ -159,7 +174,7 @@ const mine = grid.filter((_, i) => i % shard[1] === shard[0] - 1).filter(isNamed
 function isDone(cell) {
   const file = fileOf(cell);
   if (!existsSync(file)) return false;
-  const found = JSON.parse(readFileSync(file, 'utf8'));
+  const found = readCell(file);
   if (JSON.stringify(found.budget) !== JSON.stringify(budget))
     fail(`${file} was run with ${JSON.stringify(found.budget)}, not ${JSON.stringify(budget)}`);
   return true;
@@ -176,6 +191,10 @@ const loaded = new Map();
 async function setsOf(name) {
   if (!loaded.has(name)) {
     const data = await loadDataset(new Map(sources).get(name));
+    if (budget.validation >= data.train.count)
+      fail(
+        `--validation must be less than the ${data.train.count} images of ${name}, but is ${budget.validation}`,
+      );
     loaded.set(name, { name: data.name, test: data.test, ...split(data.train, budget.validation) });
   }
   return loaded.get(name);
@@ -231,5 +250,9 @@ for (const [i, cell] of open.entries()) {
   );
 }
 if (quick) await report(cellFolder, outFolder, outFolder);
-else
-  console.log(`done; npm run paper -- report writes ${relative(process.cwd(), outFolder) || '.'}/RESULTS.md`);
+else {
+  const given = ['cells', 'out'].filter((name) => flags[name] !== undefined);
+  const same = given.map((name) => ` --${name} ${flags[name]}`).join('');
+  const file = join(relative(process.cwd(), outFolder), 'RESULTS.md');
+  console.log(`done; npm run paper -- report${same} writes ${file}`);
+}

@@ -261,7 +261,7 @@ function densities(cells, key) {
 }
 
 function better(cells, key, name, plot) {
-  const methods = [...METHODS, ...ONE_RUN_EACH].filter((method) =>
+  const methods = [...METHODS, ...Object.keys(ONE_RUN_EACH)].filter((method) =>
     METHOD_BLOCKS.some((b) => cells.of(key, method, b).length > 0),
   );
   if (methods.length === 0) return '';
@@ -275,7 +275,7 @@ function better(cells, key, name, plot) {
           : `${gainText(cells.gains(key, method, block, stage))} (${cells.gains(key, method, block, stage).length})`,
       ),
     ]);
-    const drawn = ['paper', 'fisher', 'fisher-global', ...ONE_RUN_EACH];
+    const drawn = ['paper', 'fisher', 'fisher-global', ...Object.keys(ONE_RUN_EACH)];
     const whole = blocks.filter((block) =>
       drawn.every(
         (method) =>

@@ -1,7 +1,8 @@
 /** The report's sections on what depends on structure alone: speed.json and cache.json. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { barChart } from '../../dist/report/svg.js';
+import { readJson } from './cells.mjs';
 import { DENSITY_NAMES, LAST_ROUND, SHORT_ROUND } from './grid.mjs';
 import { BATCHES } from './measure.mjs';
 import { markdown } from './text.mjs';
@@ -13,7 +14,7 @@ CSR holds the same weights one by one, in plots those of the 4x4 pattern, and ru
 /** The kept measurements, or null. */
 function read(folder, name) {
   const file = join(folder, name);
-  return existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : null;
+  return existsSync(file) ? readJson(file) : null;
 }
 
 const blocksOf = (records) => [...new Set(records.map(({ block }) => block).filter(Boolean))];

@@ -153,14 +153,28 @@ describe('the runner of the paper', () => {
     expect(text).toContain('Runs that collapsed, with their first accuracy under 70 %: 16x16 seed 1,');
   });
 
-  it('says what is wrong with its flags', () => {
+  it('says what is wrong with its flags, its data and its cells', () => {
+    const small = ['--cells', join(folder, 'unused'), '--work', join(folder, 'unused')];
+    const damaged = join(folder, 'damaged');
+    mkdirSync(damaged);
+    writeFileSync(join(damaged, 'toy-dense-4x4-s1.json'), '{"rounds": [');
     for (const [args, message] of [
       [['--shard', '3/2'], /--shard must be i\/n/],
       [['--seeds', '0'], /--seeds must be a whole number/],
       [['--nonsense'], /nonsense/],
       [['bake'], /unknown command bake/],
       [['speed', '--only', '7x7'], /--only must be one of 1x1, .* but is 7x7/],
+      [['speed', '--only', '16x16'], /--only needs --out/],
       [['report', '--cells', join(folder, 'none')], /no cells in/],
+      [['--cells', main], /--cells must be a folder, but .*main.mjs is a file/],
+      [['--data', `toy=${folder}`], /--data names a data set twice: toy, toy/],
+      [[...small, '--validation', '200'], /--validation must be less than the 200 images of toy, but is 200/],
+      [
+        [...small, '--only', 'none-dense', '--data', `none=${join(folder, 'none')}`],
+        /no data set: .*none has no train-images/,
+      ],
+      [['report', '--cells', damaged], /toy-dense-4x4-s1.json: .*JSON/],
+      [['--cells', damaged], /toy-dense-4x4-s1.json: .*JSON/],
     ] as const) {
       const { status, stderr } = paper('--data', `toy=${folder}`, ...args);
       expect(status).toBe(2);
