@@ -62,7 +62,7 @@ function legend(names: readonly string[]): string {
   return names
     .map((name, i) => {
       const entry = `<rect x="${x}" y="26" width="10" height="10" fill="${COLORS[i % COLORS.length]}"/>${text(x + 14, 35, name)}`;
-      x += 24 + name.length * 6;
+      x += 24 + name.length * 6.4;
       return entry;
     })
     .join('');
