@@ -14,6 +14,18 @@ inline Vec JoinHalves(Vec* sum) {
 // chance.
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
+// f(0) to f(N - 1), each index a constant: an array of sums that is only ever indexed by constants is a set
+// of registers to GCC, while one that a loop runs over is memory until the loop is unrolled, which is too
+// late.
+template <int N, int I = 0, typename F>
+ALWAYS_INLINE void Each(const F& f) {
+  if constexpr (I < N) {
+    f(std::integral_constant<int, I>());
+    Each<N, I + 1>(f);
+  }
+}
+#define EACH(i) [&](auto i) __attribute__((always_inline))
+
 #include "activation_f32.inl"
 #include "block_scores_f32.inl"
 #include "optimizer_f32.inl"
@@ -39,4 +51,5 @@ constexpr KernelTable MakeTable(Isa isa) {
           FromPanel};
 }
 
+#undef EACH
 #undef ALWAYS_INLINE

@@ -75,7 +75,9 @@ void PackedLayer::ForwardRows(const float* x, int64_t m, float* y, int threads) 
     RowsForwardArgs args;
     int64_t parts;
   };
-  Job job{this, {View(), has_bias_ ? bias_.data() : nullptr, activation_, x, y, m, 0, 0}, threads};
+  Job job{this,
+          {View(), blocks_.strips, has_bias_ ? bias_.data() : nullptr, activation_, x, y, m, 0, 0},
+          threads};
   ParallelFor(
       job.parts, threads,
       [](void* context, int64_t part) {

@@ -13,6 +13,8 @@ int64_t Ceil(int64_t value, int64_t step) { return (value + step - 1) / step; }
 // Of a matrix with all its blocks: as long as a few lines of x, and as tall as the row-major tile.
 constexpr int64_t kDenseColumns = 32;
 constexpr int64_t kDenseRows = 32;
+// Any number of its rows have the same columns; that of blocks as tall as two tiles, which count as tall.
+constexpr int64_t kDenseStrips = 2;
 
 // Time for a weight in blocks of r x c, as a share of one in those of dense: for one batch row, for a few,
 // and from kLanes on (bench/kernels, 768 x 768 at 70 %, AVX2). Short blocks leave lanes of the row-major
@@ -55,8 +57,8 @@ AlignedFloats Allocate(int64_t count) {
 // Every block cut into r / rows strips, each contiguous: where a tile takes a part of the rows only, it
 // streams.
 Packing Strips(const BsrView& w, int64_t rows) {
-  Packing p{rows, w.c, {0}, {}, {}};
   const int64_t parts = w.r / rows;
+  Packing p{rows, w.c, parts, {0}, {}, {}};
   const int64_t strips = Ceil(w.n, rows);
   for (int64_t strip = 0; strip < strips; ++strip) {
     const int32_t* columns = w.col + w.crow[strip / parts];
@@ -81,7 +83,7 @@ Packing Dense(const BsrView& w, int64_t rows) {
   const int64_t block_rows = Ceil(w.n, rows);
   const int64_t block_columns = Ceil(w.k, kDenseColumns);
   const int64_t line = block_columns * kDenseColumns * rows;  // of blocks, one after the other
-  Packing p{rows, kDenseColumns, {}, {}, Allocate(block_rows * line)};
+  Packing p{rows, kDenseColumns, kDenseStrips, {}, {}, Allocate(block_rows * line)};
   for (int64_t row = 0; row <= block_rows; ++row) p.ptr.push_back(static_cast<int32_t>(row * block_columns));
   for (int64_t block = 0; block < block_rows * block_columns; ++block)
     p.index.push_back(static_cast<int32_t>(block % block_columns));

@@ -15,9 +15,10 @@ struct BsrView {
   const float* values;  // [nnzb][r][c]
 };
 
-// Blocks of r x c, their values k-major: [nnzb][c][r].
+// Blocks of r x c, their values k-major: [nnzb][c][r]. Each `strips` block rows were cut from the same
+// blocks.
 struct Packing {
-  int64_t r, c;
+  int64_t r, c, strips;
   std::vector<int32_t> ptr, index;
   AlignedFloats values;
 };

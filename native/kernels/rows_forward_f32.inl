@@ -10,37 +10,55 @@ constexpr int kRowsAPointer = 3;
 constexpr int RowPointers(int rows) { return (rows + kRowsAPointer - 1) / kRowsAPointer; }
 
 // One column of a block: V vectors of weights against an x of each batch row. Moves on by a column of x.
+// Tiles of two strips find the weights of the second `strip` floats further on. What there is less of stays
+// in registers.
 template <int B, int V>
-ALWAYS_INLINE void RowsColumn(Vec (&sum)[B][V], const float* p, const float* (&x)[RowPointers(B)],
-                              int64_t in) {
-  Vec weight[V];
-  for (int v = 0; v < V; ++v) {
-    weight[v] = Vec::Load(p + v * Vec::kWidth);
-    weight[v].Pin();
+ALWAYS_INLINE void RowsColumn(Vec (&sum)[B][V], const float* p, int64_t strip,
+                              const float* (&x)[RowPointers(B)], int64_t in) {
+  const auto weight_of = [&](auto v) __attribute__((always_inline)) {
+    auto weight = Vec::Load(p + v / kRowVectors * strip + v % kRowVectors * Vec::kWidth);
+    weight.Pin();
+    return weight;
+  };
+  const auto x_of = [&](auto b) __attribute__((always_inline)) {
+    return Vec::Set1(x[b / kRowsAPointer][b % kRowsAPointer * in]);
+  };
+  if constexpr (V > B && B > 1) {
+    Vec one[B];
+    Each<B>(EACH(b) {
+      one[b] = x_of(b);
+      one[b].Pin();
+    });
+    Each<V>(EACH(v) {
+      const Vec weight = weight_of(v);
+      Each<B>(EACH(b) { sum[b][v] = Vec::Fma(weight, one[b], sum[b][v]); });
+    });
+  } else {
+    Vec weight[V];
+    Each<V>(EACH(v) { weight[v] = weight_of(v); });
+    Each<B>(EACH(b) {
+      const Vec one = x_of(b);
+      Each<V>(EACH(v) { sum[b][v] = Vec::Fma(weight[v], one, sum[b][v]); });
+    });
   }
-  for (int b = 0; b < B; ++b) {
-    const auto one = Vec::Set1(x[b / kRowsAPointer][b % kRowsAPointer * in]);
-    for (int v = 0; v < V; ++v) sum[b][v] = Vec::Fma(weight[v], one, sum[b][v]);
-  }
-  for (int g = 0; g < RowPointers(B); ++g) ++x[g];
+  Each<RowPointers(B)>(EACH(g) { ++x[g]; });
 }
 
-// The columns of a block, `depth` of them: S sums from `first` on take them in turn; a constant depth
-// unrolls.
-template <int S, int B, int V, int U>
-ALWAYS_INLINE void RowsBlock(Vec (&sum)[U][B][V], int first, int64_t depth, const float* p, int64_t r,
+// The columns of a block, `depth` of them: S sums from F on take them in turn; a constant depth unrolls.
+template <int S, int F, int B, int V, int U>
+ALWAYS_INLINE void RowsBlock(Vec (&sum)[U][B][V], int64_t depth, const float* p, int64_t r, int64_t strip,
                              const float* x, int64_t in) {
   const float* at[RowPointers(B)];
-  for (int g = 0; g < RowPointers(B); ++g) at[g] = x + kRowsAPointer * g * in;
+  Each<RowPointers(B)>(EACH(g) { at[g] = x + kRowsAPointer * g * in; });
   int64_t k = 0;
   for (; k + S <= depth; k += S) {
-    for (int s = 0; s < S; ++s) {
-      RowsColumn<B, V>(sum[first + s], p, at, in);
+    Each<S>(EACH(s) {
+      RowsColumn<B, V>(sum[F + s], p, strip, at, in);
       p += r;
-    }
+    });
   }
   for (; S > 1 && k < depth; ++k) {
-    RowsColumn<B, V>(sum[0], p, at, in);
+    RowsColumn<B, V>(sum[0], p, strip, at, in);
     p += r;
   }
 }
@@ -53,127 +71,152 @@ inline __attribute__((noinline)) void CopyRows(const float* from, int64_t from_s
   }
 }
 
+template <int B, int V>
+ALWAYS_INLINE void AddSums(Vec (&sum)[B][V], const Vec (&other)[B][V]) {
+  Each<B>(EACH(b) { Each<V>(EACH(v) { sum[b][v] = sum[b][v] + other[b][v]; }); });
+}
+
 // How the partial sums of a tile take turns: columns do within a block, or the blocks of a row, which may
 // have any number of columns or, where D > 0, exactly D.
 constexpr int kByColumn = 0;
 constexpr int kByBlock = -1;
 
-// B batch rows x V vectors of block rows from row `first` of block row `row`. Lanes past the block hold
-// whatever follows it, and are not stored. U partial sums keep enough FMAs in flight when the batch alone
-// does not; they are joined pairwise, the same on every instruction set.
+// Block rows [begin, end).
+struct RowSpan {
+  int64_t begin, end;
+};
+
+// Tiles of B batch rows x V vectors of the rows of a block from row `first` on: for every block row of
+// `rows`, `tiles` of them from batch row `sample` on. What a tile needs besides its products is some 50
+// cycles, as much as ten columns, so what tiles share is found once. Lanes past the block hold whatever
+// follows it, and are not stored. U partial sums keep enough FMAs in flight when the batch alone does not;
+// they are joined pairwise, the same on every instruction set. V of twice kRowVectors: a row of `rows` and
+// the next one, strips of the same blocks.
 template <int B, int V, int U, int D>
-__attribute__((noinline)) void RowsTile(const RowsForwardArgs& a, int64_t row, int64_t first,
-                                        int64_t sample) {
-  const BlockView& w = a.w;
-  const int64_t out_row = row * w.r + first;
-  const int64_t in_block = w.r - first;
-  const int64_t in_output = w.out - out_row;
-  const int64_t lanes = in_block < in_output ? in_block : in_output;
-  Vec start[V];
-  for (int v = 0; v < V; ++v) {
-    const int64_t n = lanes - v * Vec::kWidth;
-    start[v] = a.bias == nullptr  ? Vec::Zero()
-               : n >= Vec::kWidth ? Vec::Load(a.bias + out_row + v * Vec::kWidth)
-                                  : Vec::LoadN(a.bias + out_row + v * Vec::kWidth, n < 0 ? 0 : n);
-  }
-  Vec sum[U][B][V];
-  for (int u = 0; u < U; ++u) {
-    for (int b = 0; b < B; ++b) {
-      for (int v = 0; v < V; ++v) sum[u][b][v] = U == 1 ? start[v] : Vec::Zero();
-    }
-  }
-  const int64_t c = D > 0 ? D : w.c;
-  const int64_t size = w.r * c;
-  const float* values = w.values + first;
-  const float* x = a.x + sample * w.in;
-  int32_t e = w.ptr[row];
-  const int32_t end = w.ptr[row + 1];
-  if constexpr (D > 0) {
-    // Columns ascend, so only the last block of a row can be cut off by the edge.
-    const bool cut = e < end && w.index[end - 1] == w.in / D;
-    for (; e + U <= end - cut; e += U) {
-      for (int u = 0; u < U; ++u)
-        RowsBlock<1>(sum, u, D, values + (e + u) * size, w.r, x + int64_t{w.index[e + u]} * D, w.in);
-    }
-    for (int u = 0; u < U; ++u) {
-      if (e + u >= end) break;
-      const int64_t column = int64_t{w.index[e + u]} * D;
-      const int64_t depth = w.in - column < D ? w.in - column : D;
-      RowsBlock<1>(sum, u, depth, values + (e + u) * size, w.r, x + column, w.in);
-    }
-  } else {
-    for (; e < end; e += D == kByBlock ? U : 1) {
-      for (int u = 0; u < (D == kByBlock ? U : 1); ++u) {
-        if (u > 0 && e + u >= end) break;
-        const int64_t column = w.index[e + u] * c;
-        const int64_t depth = w.in - column < c ? w.in - column : c;
-        RowsBlock<D == kByBlock ? 1 : U>(sum, u, depth, values + (e + u) * size, w.r, x + column, w.in);
+__attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, RowSpan rows, int64_t first,
+                                         int64_t sample, int64_t tiles) {
+  const int64_t r = a.w.r;
+  const int64_t c = D > 0 ? D : a.w.c;
+  const int64_t in = a.w.in;
+  const int64_t out = a.w.out;
+  const int64_t size = r * c;
+  const int64_t tile_rows = (V > kRowVectors ? 2 * r : r) - first;
+  const int32_t* ptr = a.w.ptr;
+  const int32_t* index = a.w.index;
+  const float* bias = a.bias;
+  const Activation activation = a.activation;
+  for (int64_t row = rows.begin; row<rows.end; row += V> kRowVectors ? 2 : 1) {
+    const int64_t out_row = row * r + first;
+    const int64_t lanes = tile_rows < out - out_row ? tile_rows : out - out_row;
+    if (lanes <= 0) return;
+    const int64_t stored = lanes < V * Vec::kWidth ? lanes : V * Vec::kWidth;
+    Vec start[V];
+    Each<V>(EACH(v) {
+      const int64_t n = lanes - v * Vec::kWidth;
+      start[v] = bias == nullptr    ? Vec::Zero()
+                 : n >= Vec::kWidth ? Vec::Load(bias + out_row + v * Vec::kWidth)
+                                    : Vec::LoadN(bias + out_row + v * Vec::kWidth, n < 0 ? 0 : n);
+    });
+    const int32_t begin = ptr[row];
+    const int32_t end = ptr[row + 1];
+    const int64_t strip = (end - begin) * size;
+    const float* values = a.w.values + first;
+    const float* x = a.x + sample * in;
+    float* y = a.y + sample * out + out_row;
+    for (int64_t tile = 0; tile < tiles; ++tile, x += B * in, y += B * out) {
+      float* to[RowPointers(B)];
+      Each<RowPointers(B)>(EACH(g) { to[g] = y + kRowsAPointer * g * out; });
+      const auto y_of = [&](auto b) __attribute__((always_inline)) {
+        return to[b / kRowsAPointer] + b % kRowsAPointer * out;
+      };
+      // Stores wait for their lines, and tiles for stores.
+      Each<B>(EACH(b) { __builtin_prefetch(y_of(b), 1); });
+      Vec sum[U][B][V];
+      Each<U>(EACH(u) {
+        Each<B>(EACH(b) { Each<V>(EACH(v) { sum[u][b][v] = U == 1 ? start[v] : Vec::Zero(); }); });
+      });
+      int32_t e = begin;
+      if constexpr (D > 0) {
+        // Columns ascend, so only the last block of a row can be cut off by the edge.
+        const bool cut = e < end && index[end - 1] == in / D;
+        for (; e + U <= end - cut; e += U) {
+          Each<U>(EACH(u) {
+            RowsBlock<1, u>(sum, D, values + (e + u) * size, r, strip, x + int64_t{index[e + u]} * D, in);
+          });
+        }
+        Each<U>(EACH(u) {
+          if (e + u >= end) return;
+          const int64_t column = int64_t{index[e + u]} * D;
+          const int64_t depth = in - column < D ? in - column : D;
+          RowsBlock<1, u>(sum, depth, values + (e + u) * size, r, strip, x + column, in);
+        });
+      } else {
+        constexpr int kBlocks = D == kByBlock ? U : 1;
+        for (; e < end; e += kBlocks) {
+          Each<kBlocks>(EACH(u) {
+            if (u > 0 && e + u >= end) return;
+            const int64_t column = index[e + u] * c;
+            const int64_t depth = in - column < c ? in - column : c;
+            RowsBlock<D == kByBlock ? 1 : U, u>(sum, depth, values + (e + u) * size, r, strip, x + column,
+                                                in);
+          });
+        }
+      }
+      // Pairwise: the second half onto the first.
+      if constexpr (U == 4) {
+        AddSums(sum[0], sum[2]);
+        AddSums(sum[1], sum[3]);
+      }
+      if constexpr (U > 1) {
+        AddSums(sum[0], sum[1]);
+        Each<B>(EACH(b) { Each<V>(EACH(v) { sum[0][b][v] = sum[0][b][v] + start[v]; }); });
+      }
+      // Max gives its second operand when they do not compare, so NaN stays.
+      if (activation == Activation::kRelu) {
+        Each<B>(EACH(b) { Each<V>(EACH(v) { sum[0][b][v] = Vec::Max(Vec::Zero(), sum[0][b][v]); }); });
+      }
+      if (stored == V * Vec::kWidth) {
+        Each<B>(EACH(b) { Each<V>(EACH(v) { sum[0][b][v].Store(y_of(b) + v * Vec::kWidth); }); });
+      } else {
+        // By way of memory: few sets store part of a vector well, and none in little code.
+        float whole[B][V * Vec::kWidth];
+        Each<B>(EACH(b) { Each<V>(EACH(v) { sum[0][b][v].Store(whole[b] + v * Vec::kWidth); }); });
+        CopyRows(&whole[0][0], V * Vec::kWidth, B, stored, y, out);
+      }
+      if (activation != Activation::kNone && activation != Activation::kRelu) {
+        for (int b = 0; b < B; ++b) Activate(activation, y + b * out, y + b * out, stored);
       }
     }
-  }
-  for (int half = U / 2; half > 0; half /= 2) {
-    for (int u = 0; u < half; ++u) {
-      for (int b = 0; b < B; ++b) {
-        for (int v = 0; v < V; ++v) sum[u][b][v] = sum[u][b][v] + sum[u + half][b][v];
-      }
-    }
-  }
-  if (U > 1) {
-    for (int b = 0; b < B; ++b) {
-      for (int v = 0; v < V; ++v) sum[0][b][v] = sum[0][b][v] + start[v];
-    }
-  }
-  // Max gives its second operand when they do not compare, so NaN stays.
-  if (a.activation == Activation::kRelu) {
-    for (int b = 0; b < B; ++b) {
-      for (int v = 0; v < V; ++v) sum[0][b][v] = Vec::Max(Vec::Zero(), sum[0][b][v]);
-    }
-  }
-  float* y = a.y + sample * w.out + out_row;
-  const int64_t stored = lanes < V * Vec::kWidth ? lanes : V * Vec::kWidth;
-  if (stored == V * Vec::kWidth) {
-    for (int b = 0; b < B; ++b) {
-      for (int v = 0; v < V; ++v) sum[0][b][v].Store(y + b * w.out + v * Vec::kWidth);
-    }
-  } else {
-    // By way of memory: few sets store part of a vector well, and none in little code.
-    float whole[B][V * Vec::kWidth];
-    for (int b = 0; b < B; ++b) {
-      for (int v = 0; v < V; ++v) sum[0][b][v].Store(whole[b] + v * Vec::kWidth);
-    }
-    CopyRows(&whole[0][0], V * Vec::kWidth, B, stored, y, w.out);
-  }
-  if (a.activation != Activation::kNone && a.activation != Activation::kRelu) {
-    for (int b = 0; b < B; ++b) Activate(a.activation, y + b * w.out, y + b * w.out, stored);
   }
 }
 
 // Batch rows [sample, m) of kRowsInOrder or more: one sum each, of as many tiles as the registers hold. A
 // remainder in even parts.
 template <int V, int D>
-void ManyRows(const RowsForwardArgs& a, int64_t row, int64_t first, int64_t sample, int64_t m) {
-  // 12 x 2 or 6 x 4 vectors with 32 registers, 6 x 2 with 16.
+void ManyRows(const RowsForwardArgs& a, RowSpan rows, int64_t first, int64_t sample, int64_t m) {
+  const auto take = [&](auto batch, int64_t tiles) __attribute__((always_inline)) {
+    if (tiles == 0) return;
+    RowsTiles<batch, V, 1, (batch < 4 ? kByColumn : D)>(a, rows, first, sample, tiles);
+    sample += tiles * batch;
+  };
+  // All that fit, less one where two smaller tiles take the rest evenly.
+  const auto most = [&](int64_t batch, int64_t uneven) {
+    const int64_t left = m - sample;
+    return left / batch - (left >= batch && left % batch == uneven);
+  };
+  // 12 x 2 or 6 x 4 vectors with 32 registers; 6 x 2 or 3 x 4 with 16.
   constexpr bool kMany = Vec::kRegisters == 32;
-  if constexpr (kMany && V <= 2) {
-    while (m - sample >= 12 && m - sample != 16) {
-      RowsTile<12, V, 1, D>(a, row, first, sample);
-      sample += 12;
-    }
+  if constexpr (kMany && V <= 2) take(std::integral_constant<int, 12>(), most(12, 4));
+  if constexpr (Vec::kUnrolled && ((kMany && V <= 2) || V == 1))
+    take(std::integral_constant<int, 8>(), (m - sample) / 8);
+  if constexpr (kMany ? V == 4 : V == 2) take(std::integral_constant<int, 6>(), most(6, 2));
+  if constexpr (!kMany && V == 4) {
+    take(std::integral_constant<int, 3>(), (m - sample) / 3);
+  } else if constexpr (Vec::kUnrolled) {
+    take(std::integral_constant<int, 4>(), (m - sample) / 4);
   }
-  if constexpr (Vec::kUnrolled && ((kMany && V <= 2) || V == 1)) {
-    for (; sample + 8 <= m; sample += 8) RowsTile<8, V, 1, D>(a, row, first, sample);
-  }
-  if constexpr (V > 1 && !(kMany && V == 2)) {
-    while (m - sample >= 6 && m - sample != 8) {
-      RowsTile<6, V, 1, D>(a, row, first, sample);
-      sample += 6;
-    }
-  }
-  if constexpr (Vec::kUnrolled) {
-    for (; sample + 4 <= m; sample += 4) RowsTile<4, V, 1, D>(a, row, first, sample);
-    for (; sample + 2 <= m; sample += 2) RowsTile<2, V, 1, kByColumn>(a, row, first, sample);
-  }
-  for (; sample < m; ++sample) RowsTile<1, V, 1, kByColumn>(a, row, first, sample);
+  if constexpr (Vec::kUnrolled) take(std::integral_constant<int, 2>(), (m - sample) / 2);
+  take(std::integral_constant<int, 1>(), m - sample);
 }
 
 // Blocks with fewer columns than there are sums take turns, and so do those too small to be worth a loop
@@ -181,64 +224,73 @@ void ManyRows(const RowsForwardArgs& a, int64_t row, int64_t first, int64_t samp
 constexpr int64_t kFewColumns = 3;
 constexpr int64_t kSmallSide = 7;
 
-// Fewer batch rows than that: two sums each, or four. How many depends on the batch alone, so that every
-// instruction set adds in the same order. Plain C++ takes one batch row at a time: the compiler loses track
-// of more sums and puts them in memory.
+// B batch rows in as many tiles as the registers ask for. Without an instruction set of its own one at a
+// time: the compiler loses track of more sums and puts them in memory.
+template <int B, int V, int U, int D>
+ALWAYS_INLINE void BatchOf(const RowsForwardArgs& a, RowSpan rows, int64_t first, int64_t sample) {
+  constexpr int kTiles = !Vec::kUnrolled ? B : (B * U + 1) * V < Vec::kRegisters ? 1 : 2;
+  RowsTiles<B / kTiles, V, U, D>(a, rows, first, sample, kTiles);
+}
+
+// Fewer batch rows than kRowsInOrder: one, two or four sums each, for eight in flight where the registers
+// hold them. How many depends on the batch and on the block shape alone, so that every instruction set adds
+// in the same order.
 template <int V, int D>
-void FewRows(const RowsForwardArgs& a, int64_t row, int64_t first) {
-  constexpr bool kFit = Vec::kUnrolled && (Vec::kRegisters == 32 || V == 1);
+void FewRows(const RowsForwardArgs& a, RowSpan rows, int64_t first) {
+  // Of blocks that come here with V vectors.
+  constexpr int64_t kLeastRows = V > 1 ? V * Vec::kWidth : 1;
   // Unrolling longer blocks pays for a single batch row only.
   constexpr int kShort = D <= kFewColumns ? D : kByBlock;
+  const int64_t height = a.w.r * a.strips;
   int64_t sample = 0;
   if (a.m >= 4) {
-    if constexpr (kFit) {
-      RowsTile<4, V, 2, kShort>(a, row, first, 0);
-    } else if constexpr (Vec::kUnrolled) {
-      RowsTile<2, V, 2, kShort>(a, row, first, 0);
-      RowsTile<2, V, 2, kShort>(a, row, first, 2);
-    } else {
-      for (int64_t b = 0; b < 4; ++b) RowsTile<1, V, 2, kShort>(a, row, first, b);
+    if (height >= 2 * kLanes) {
+      BatchOf<4, V, 1, kByColumn>(a, rows, first, 0);
+    } else if constexpr (kLeastRows < 2 * kLanes) {
+      BatchOf<4, V, 2, kShort>(a, rows, first, 0);
     }
     sample = 4;
   }
-  for (; sample + 2 <= a.m; sample += 2) {
-    if constexpr (kFit) {
-      RowsTile<2, V, 4, kShort>(a, row, first, sample);
-    } else {
-      RowsTile<1, V, 4, D>(a, row, first, sample);
-      RowsTile<1, V, 4, D>(a, row, first, sample + 1);
-    }
+  const int64_t left = a.m - sample;
+  if (left >= 2 && height >= kLanes) {
+    constexpr int kTall = kShort > 1 ? kByBlock : kShort;
+    return left == 3 ? BatchOf<3, V, 2, kTall>(a, rows, first, sample)
+                     : BatchOf<2, V, 2, kTall>(a, rows, first, sample);
   }
-  if (sample < a.m) RowsTile<1, V, 4, D>(a, row, first, sample);
+  if constexpr (kLeastRows < kLanes) {
+    if (left >= 2) BatchOf<2, V, 4, kShort>(a, rows, first, sample);
+  }
+  if (left % 2 == 1) RowsTiles<1, V, 4, D>(a, rows, first, a.m - 1, 1);
 }
 
 template <int V>
-void FewRowsOf(const RowsForwardArgs& a, int64_t row, int64_t first) {
+void FewRowsOf(const RowsForwardArgs& a, RowSpan rows, int64_t first) {
   const int64_t c = a.w.c;
   const bool few = c <= kFewColumns;
-  if (!few && (a.w.r > kSmallSide || c > kSmallSide)) return FewRows<V, kByColumn>(a, row, first);
+  if (!few && (a.w.r > kSmallSide || c > kSmallSide)) return FewRows<V, kByColumn>(a, rows, first);
   if constexpr (Vec::kUnrolled) {
-    if (c == 1) return FewRows<V, 1>(a, row, first);
+    if (c == 1) return FewRows<V, 1>(a, rows, first);
   }
   if constexpr (Vec::kUnrolled && V == 1) {
-    if (c == 2) return FewRows<V, 2>(a, row, first);
-    if (c == 3) return FewRows<V, 3>(a, row, first);
-    if (c == 4) return FewRows<V, 4>(a, row, first);
-    if (c == 5) return FewRows<V, 5>(a, row, first);
-    if (c == 6) return FewRows<V, 6>(a, row, first);
+    if (c == 2) return FewRows<V, 2>(a, rows, first);
+    if (c == 3) return FewRows<V, 3>(a, rows, first);
+    if (c == 4) return FewRows<V, 4>(a, rows, first);
+    if (c == 5) return FewRows<V, 5>(a, rows, first);
+    if (c == 6) return FewRows<V, 6>(a, rows, first);
   }
-  FewRows<V, kByBlock>(a, row, first);
+  FewRows<V, kByBlock>(a, rows, first);
 }
 
+// Batch rows [sample, m) of some block rows, V vectors of each from row `first` on.
 template <int V>
-void RowsOf(const RowsForwardArgs& a, int64_t row, int64_t first, int64_t sample, int64_t m) {
+void RowsOf(const RowsForwardArgs& a, RowSpan rows, int64_t first, int64_t sample, int64_t m) {
   if (a.m < kRowsInOrder) {
-    FewRowsOf<V>(a, row, first);
-  } else if (Vec::kUnrolled && a.w.c == 1) {
+    if constexpr (V <= kRowVectors) FewRowsOf<V>(a, rows, first);
+  } else if (Vec::kUnrolled && V <= kRowVectors && a.w.c == 1) {
     // The loop over a single column costs as much as the column.
-    ManyRows<V, Vec::kUnrolled ? 1 : kByColumn>(a, row, first, sample, m);
+    ManyRows<V, (Vec::kUnrolled && V <= kRowVectors ? 1 : kByColumn)>(a, rows, first, sample, m);
   } else {
-    ManyRows<V, kByColumn>(a, row, first, sample, m);
+    ManyRows<V, kByColumn>(a, rows, first, sample, m);
   }
 }
 
@@ -307,21 +359,40 @@ void DotForward(const RowsForwardArgs& a) {
   }
 }
 
+// Block rows [begin, end) against batch rows [sample, m), as many vectors at a time as a row has.
+void RowsSpan(const RowsForwardArgs& a, RowSpan rows, int64_t sample, int64_t m) {
+  int64_t first = 0;
+  if constexpr (kRowVectors > 1) {
+    constexpr int64_t kTile = kRowVectors * Vec::kWidth;
+    for (; a.w.r - first >= kTile; first += kTile) RowsOf<kRowVectors>(a, rows, first, sample, m);
+  }
+  for (; first < a.w.r; first += Vec::kWidth) RowsOf<1>(a, rows, first, sample, m);
+}
+
+// Weights that tiles of one kind go through before the next kind does: half of the smallest L2.
+constexpr int64_t kSpanWeights = 32 * 1024;
+
 void RowsForward(const RowsForwardArgs& a) {
-  const BlockView& w = a.w;
-  if (w.r == 1 && w.c > kSmallSide) return DotForward(a);
+  if (a.w.r == 1 && a.w.c > kSmallSide) return DotForward(a);
+  // Two strips at a time have fewer loads where six batch rows of one are all that the registers hold.
+  constexpr bool kPairs = kRowVectors == 2 && Vec::kRegisters == 16;
+  const bool pairs = kPairs && a.m >= kRowsInOrder && a.strips % 2 == 0;
+  const int64_t weights = int64_t{a.w.ptr[a.end] - a.w.ptr[a.begin]} * a.w.r * a.w.c;
+  const int64_t spans = weights / kSpanWeights + 1;
+  // Even, for pairs.
+  const int64_t step = ((a.end - a.begin) / spans + 2) / 2 * 2;
   for (int64_t sample = 0; sample < a.m; sample += kPanel) {
     const int64_t m = a.m - sample < kPanel ? a.m : sample + kPanel;
-    for (int64_t row = a.begin; row < a.end; ++row) {
-      const int64_t left = w.out - row * w.r;
-      const int64_t rows = left < w.r ? left : w.r;
-      int64_t first = 0;
-      if constexpr (kRowVectors > 1) {
-        for (; first < rows && w.r - first >= kRowVectors * Vec::kWidth; first += kRowVectors * Vec::kWidth) {
-          RowsOf<kRowVectors>(a, row, first, sample, m);
-        }
+    int64_t row = a.begin;
+    if (pairs && row % 2 == 1) RowsSpan(a, {row, row + 1}, sample, m), ++row;
+    for (; row < a.end; row += step) {
+      RowSpan rows{row, row + step < a.end ? row + step : a.end};
+      if (kPairs && pairs) {
+        const int64_t even = rows.end - (rows.end - row) % 2;
+        RowsOf<kPairs ? 2 * kRowVectors : 1>(a, {row, even}, 0, sample, m);
+        rows.begin = even;
       }
-      for (; first < rows; first += Vec::kWidth) RowsOf<1>(a, row, first, sample, m);
+      RowsSpan(a, rows, sample, m);
     }
   }
 }

@@ -52,9 +52,11 @@ struct PanelForwardArgs {
 };
 
 // y[m][out] = act(x[m][in] . W^T + bias), row-major, for block rows [begin, end); W packed k-major
-// (row_stride 1, col_stride r).
+// (row_stride 1, col_stride r). Each `strips` block rows, from the first one on, were cut from the same
+// blocks: they have the same columns. The last ones may be fewer.
 struct RowsForwardArgs {
   BlockView w;
+  int64_t strips;
   const float* bias;
   Activation activation;
   const float* x;
