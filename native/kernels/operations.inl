@@ -2,6 +2,9 @@
 // Sums over kLanes side by side are held in this many vectors.
 constexpr int kHalves = static_cast<int>(kLanes / Vec::kWidth);
 
+// Code of the reference is small instead of fast.
+constexpr bool kReference = Vec::kWidth == 1;
+
 // The sum over 16 lanes held in halves (or a half of a half).
 inline Vec JoinHalves(Vec* sum) {
   for (int half = kHalves / 2; half > 0; half /= 2) {
@@ -25,6 +28,11 @@ ALWAYS_INLINE void Each(const F& f) {
   }
 }
 #define EACH(i) [&](auto i) __attribute__((always_inline))
+
+template <int B, int V>
+ALWAYS_INLINE void AddSums(Vec (&sum)[B][V], const Vec (&other)[B][V]) {
+  Each<B>(EACH(b) { Each<V>(EACH(v) { sum[b][v] = sum[b][v] + other[b][v]; }); });
+}
 
 #include "activation_f32.inl"
 #include "block_scores_f32.inl"

@@ -5,7 +5,7 @@
 // need 8 broadcasts + 2 loads for 16 FMAs; with 16 registers 6 x 2 is the most that leaves room for x and w.
 // Vectors of four lanes go four abreast, the line of x that a column asks for, and 6 x 4 is the most that 32
 // of them hold.
-constexpr int kMaxTileRows = Vec::kRegisters == 32 && kHalves == 1 ? 8 : 6;
+constexpr int kMaxTileRows = kReference ? 1 : Vec::kRegisters == 32 && kHalves == 1 ? 8 : 6;
 
 // Vectors a tile of R rows is wide: short tiles take more, to have enough sums in flight.
 constexpr int TileVectors(int64_t rows) {
@@ -23,14 +23,14 @@ ALWAYS_INLINE void PanelColumn(Vec (&sum)[R][V], const float* p, int64_t row_str
                                const float* next) {
   for (int v = 0; v < V; v += kHalves) __builtin_prefetch(next + v * Vec::kWidth);
   Vec xv[V];
-  for (int v = 0; v < V; ++v) {
+  Each<V>(EACH(v) {
     xv[v] = Vec::Load(x + v * Vec::kWidth);
     xv[v].Pin();
-  }
-  for (int i = 0; i < R; ++i) {
-    const auto weight = Vec::Set1(p[i * row_stride]);
-    for (int v = 0; v < V; ++v) sum[i][v] = Vec::Fma(weight, xv[v], sum[i][v]);
-  }
+  });
+  Each<R>(EACH(i) {
+    const Vec weight = Vec::Set1(p[i * row_stride]);
+    Each<V>(EACH(v) { sum[i][v] = Vec::Fma(weight, xv[v], sum[i][v]); });
+  });
 }
 
 // `depth` columns, S sums taking them in turn; a constant depth unrolls.
@@ -39,12 +39,12 @@ ALWAYS_INLINE void PanelColumns(Vec (&sum)[S][R][V], int64_t depth, const float*
                                 int64_t col_stride, const float* x, const float* next, int64_t width) {
   int64_t k = 0;
   for (; k + S <= depth; k += S) {
-    for (int s = 0; s < S; ++s) {
+    Each<S>(EACH(s) {
       PanelColumn<R, V>(sum[s], p, row_stride, x, next);
       p += col_stride;
       x += width;
       next += width;
-    }
+    });
   }
   if (S > 1 && k < depth) PanelColumn<R, V>(sum[0], p, row_stride, x, next);
 }
@@ -58,13 +58,10 @@ void PanelTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t la
   const BlockView& w = a.w;
   const int64_t out_row = row * w.r + first;
   Vec sum[S][R][V];
-  for (int i = 0; i < R; ++i) {
+  Each<R>(EACH(i) {
     const Vec start = a.bias == nullptr ? Vec::Zero() : Vec::Set1(a.bias[out_row + i]);
-    for (int v = 0; v < V; ++v) {
-      sum[0][i][v] = start;
-      for (int s = 1; s < S; ++s) sum[s][i][v] = Vec::Zero();
-    }
-  }
+    Each<S>(EACH(s) { Each<V>(EACH(v) { sum[s][i][v] = s == 0 ? start : Vec::Zero(); }); });
+  });
   const int64_t r = D > 0 ? D : w.r;
   const int64_t c = D > 0 ? D : w.c;
   const int64_t row_stride = kColumnMajor ? 1 : w.row_stride;
@@ -93,22 +90,16 @@ void PanelTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t la
     PanelColumns<R, V, S>(sum, w.in - whole * c, p, row_stride, col_stride, x, x, width);
   }
   float* y = a.y + out_row * width + lane;
-  for (int i = 0; i < R; ++i) {
-    for (int v = 0; v < V; ++v) {
-      for (int s = 1; s < S; ++s) sum[0][i][v] = sum[0][i][v] + sum[s][i][v];
-    }
-  }
+  if constexpr (S == 2) AddSums(sum[0], sum[1]);
   // One branch a tile for the common activations, not one a vector. Max gives its second operand when they do
   // not compare, so NaN stays.
   if (a.activation == Activation::kRelu) {
-    for (int i = 0; i < R; ++i) {
-      for (int v = 0; v < V; ++v) Vec::Max(Vec::Zero(), sum[0][i][v]).Store(y + i * width + v * Vec::kWidth);
-    }
+    Each<R>(EACH(i) {
+      Each<V>(EACH(v) { Vec::Max(Vec::Zero(), sum[0][i][v]).Store(y + i * width + v * Vec::kWidth); });
+    });
     return;
   }
-  for (int i = 0; i < R; ++i) {
-    for (int v = 0; v < V; ++v) sum[0][i][v].Store(y + i * width + v * Vec::kWidth);
-  }
+  Each<R>(EACH(i) { Each<V>(EACH(v) { sum[0][i][v].Store(y + i * width + v * Vec::kWidth); }); });
   if (a.activation != Activation::kNone) {
     for (int i = 0; i < R; ++i) Activate(a.activation, y + i * width, y + i * width, V * Vec::kWidth);
   }
@@ -130,6 +121,13 @@ void AnyTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t lane
   }
 }
 
+// Heights that never go with V vectors are no code of their own.
+template <int R, int V, bool kColumnMajor>
+ALWAYS_INLINE void TileOf(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t lane) {
+  constexpr bool kExists = R <= kMaxTileRows && (V < 4 || TileVectors(R) == 4);
+  AnyTile<kExists ? R : 1, V, kColumnMajor>(a, row, first, lane);
+}
+
 // The tiles of one block row over V vectors, one after the other while their x is in L1.
 template <int V, bool kColumnMajor>
 void PanelTiles(const PanelForwardArgs& a, int64_t row, int64_t rows, int64_t tiles, int64_t lane) {
@@ -137,28 +135,28 @@ void PanelTiles(const PanelForwardArgs& a, int64_t row, int64_t rows, int64_t ti
     const int64_t first = rows * t / tiles;
     switch (rows * (t + 1) / tiles - first) {
       case 1:
-        AnyTile<1, V, kColumnMajor>(a, row, first, lane);
+        TileOf<1, V, kColumnMajor>(a, row, first, lane);
         break;
       case 2:
-        AnyTile<2, V, kColumnMajor>(a, row, first, lane);
+        TileOf<2, V, kColumnMajor>(a, row, first, lane);
         break;
       case 3:
-        AnyTile<3, V, kColumnMajor>(a, row, first, lane);
+        TileOf<3, V, kColumnMajor>(a, row, first, lane);
         break;
       case 4:
-        AnyTile<V == 4 && TileVectors(4) < 4 ? 1 : 4, V, kColumnMajor>(a, row, first, lane);
+        TileOf<4, V, kColumnMajor>(a, row, first, lane);
         break;
       case 5:
-        AnyTile<V == 4 && TileVectors(5) < 4 ? 1 : 5, V, kColumnMajor>(a, row, first, lane);
+        TileOf<5, V, kColumnMajor>(a, row, first, lane);
         break;
       case 6:
-        AnyTile<V == 4 && TileVectors(6) < 4 ? 1 : 6, V, kColumnMajor>(a, row, first, lane);
+        TileOf<6, V, kColumnMajor>(a, row, first, lane);
         break;
       case 7:
-        AnyTile < kMaxTileRows<7 || V == 4 ? 1 : 7, V, kColumnMajor>(a, row, first, lane);
+        TileOf<7, V, kColumnMajor>(a, row, first, lane);
         break;
       default:
-        AnyTile < kMaxTileRows<8 || V == 4 ? 1 : 8, V, kColumnMajor>(a, row, first, lane);
+        TileOf<8, V, kColumnMajor>(a, row, first, lane);
     }
   }
 }

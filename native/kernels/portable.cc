@@ -16,8 +16,9 @@
 namespace blocksparse {
 namespace {
 namespace portable {
-constexpr int64_t kPlainWidth = 8;
-#define PLAIN_FMA(a, b, c) ((a) * (b) + (c))
+constexpr int64_t kPlainWidth = 4;
+#define PLAIN_FMA(a, b, c) \
+  Vec { (a).v*(b).v + (c).v }
 #include "vector_plain.h"
 
 #include "operations.inl"

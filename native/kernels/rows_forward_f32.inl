@@ -71,11 +71,6 @@ inline __attribute__((noinline)) void CopyRows(const float* from, int64_t from_s
   }
 }
 
-template <int B, int V>
-ALWAYS_INLINE void AddSums(Vec (&sum)[B][V], const Vec (&other)[B][V]) {
-  Each<B>(EACH(b) { Each<V>(EACH(v) { sum[b][v] = sum[b][v] + other[b][v]; }); });
-}
-
 // How the partial sums of a tile take turns: columns do within a block, or the blocks of a row, which may
 // have any number of columns or, where D > 0, exactly D.
 constexpr int kByColumn = 0;
@@ -228,7 +223,7 @@ constexpr int64_t kSmallSide = 7;
 // time: the compiler loses track of more sums and puts them in memory.
 template <int B, int V, int U, int D>
 ALWAYS_INLINE void BatchOf(const RowsForwardArgs& a, RowSpan rows, int64_t first, int64_t sample) {
-  constexpr int kTiles = !Vec::kUnrolled ? B : (B * U + 1) * V < Vec::kRegisters ? 1 : 2;
+  constexpr int kTiles = kReference ? B : (B * U + 1) * V < Vec::kRegisters ? 1 : 2;
   RowsTiles<B / kTiles, V, U, D>(a, rows, first, sample, kTiles);
 }
 

@@ -1,10 +1,12 @@
-// kPlainWidth float lanes in plain C++, which the compiler vectorises as far as its baseline goes.
-// PLAIN_FMA(a, b, c) says how a multiply and an add combine. Included inside a namespace.
+// kPlainWidth float lanes in the vectors of GCC and Clang, which become those of the compiler's baseline, or
+// loops. PLAIN_FMA(a, b, c) says how a multiply and an add combine, of lanes or of vectors. Included inside a
+// namespace.
 struct Vec {
   static constexpr int64_t kWidth = kPlainWidth;
   static constexpr int kRegisters = 16;
   static constexpr bool kUnrolled = false;
-  float v[kPlainWidth];
+  using Lanes = float __attribute__((vector_size(kPlainWidth * sizeof(float))));
+  Lanes v;
 
   template <typename Function>
   static Vec Each(Function f) {
@@ -13,31 +15,25 @@ struct Vec {
     return r;
   }
 
-  static Vec Zero() { return Set1(0.0f); }
-  static Vec Set1(float x) {
-    return Each([&](int64_t) { return x; });
-  }
+  static Vec Zero() { return {Lanes{}}; }
+  static Vec Set1(float x) { return {Lanes{} + x}; }
   static Vec Load(const float* p) {
-    return Each([&](int64_t i) { return p[i]; });
+    Vec r;
+    std::memcpy(&r.v, p, sizeof r.v);
+    return r;
   }
   static Vec LoadN(const float* p, int64_t n) {
     return Each([&](int64_t i) { return i < n ? p[i] : 0.0f; });
   }
-  void Store(float* p) const { StoreN(p, kWidth); }
+  void Store(float* p) const { std::memcpy(p, &v, sizeof v); }
   void StoreN(float* p, int64_t n) const {
     for (int64_t i = 0; i < n && i < kWidth; ++i) p[i] = v[i];
   }
 
-  static Vec Fma(Vec a, Vec b, Vec c) {
-    return Each([&](int64_t i) { return PLAIN_FMA(a.v[i], b.v[i], c.v[i]); });
-  }
+  static Vec Fma(Vec a, Vec b, Vec c) { return PLAIN_FMA(a, b, c); }
   // As maxps and minps: the second operand when they do not compare.
-  static Vec Max(Vec a, Vec b) {
-    return Each([&](int64_t i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
-  }
-  static Vec Min(Vec a, Vec b) {
-    return Each([&](int64_t i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
-  }
+  static Vec Max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }
+  static Vec Min(Vec a, Vec b) { return {a.v < b.v ? a.v : b.v}; }
   static Vec Abs(Vec a) {
     return Each([&](int64_t i) { return std::fabs(a.v[i]); });
   }
@@ -47,9 +43,7 @@ struct Vec {
   static Vec Round(Vec a) {
     return Each([&](int64_t i) { return std::nearbyint(a.v[i]); });
   }
-  static Vec SelectLess(Vec a, Vec b, Vec x, Vec y) {
-    return Each([&](int64_t i) { return a.v[i] < b.v[i] ? x.v[i] : y.v[i]; });
-  }
+  static Vec SelectLess(Vec a, Vec b, Vec x, Vec y) { return {a.v < b.v ? x.v : y.v}; }
   static Vec Pow2(Vec n) {
     return Each([&](int64_t i) {
       // NaN and out-of-range values have no integer: the caller's clamp leaves only NaN, which stays in the
@@ -89,15 +83,7 @@ struct Vec {
   void Pin() {}
 };
 
-inline Vec operator+(Vec a, Vec b) {
-  return Vec::Each([&](int64_t i) { return a.v[i] + b.v[i]; });
-}
-inline Vec operator-(Vec a, Vec b) {
-  return Vec::Each([&](int64_t i) { return a.v[i] - b.v[i]; });
-}
-inline Vec operator*(Vec a, Vec b) {
-  return Vec::Each([&](int64_t i) { return a.v[i] * b.v[i]; });
-}
-inline Vec operator/(Vec a, Vec b) {
-  return Vec::Each([&](int64_t i) { return a.v[i] / b.v[i]; });
-}
+inline Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
+inline Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
+inline Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
+inline Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }

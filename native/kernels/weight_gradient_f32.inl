@@ -15,15 +15,15 @@ template <int R, int C>
 ALWAYS_INLINE void GradientHalf(Vec (&sum)[R][C], const float* dy, const float* x, int64_t width) {
   for (int64_t lane = 0; lane < width; lane += kLanes) {
     Vec xv[C];
-    for (int j = 0; j < C; ++j) {
+    Each<C>(EACH(j) {
       xv[j] = Vec::Load(x + j * width + lane);
       xv[j].Pin();
-    }
-    for (int i = 0; i < R; ++i) {
+    });
+    Each<R>(EACH(i) {
       Vec dv = Vec::Load(dy + i * width + lane);
       dv.Pin();
-      for (int j = 0; j < C; ++j) sum[i][j] = Vec::Fma(dv, xv[j], sum[i][j]);
-    }
+      Each<C>(EACH(j) { sum[i][j] = Vec::Fma(dv, xv[j], sum[i][j]); });
+    });
   }
 }
 
@@ -37,9 +37,7 @@ void GradientTile(const WeightGradientArgs& a, int64_t row, int64_t column, floa
   // One half after the other: together they would not fit the registers.
   for (int h = 0; h < kHalves; ++h) {
     Vec sum[R][C];
-    for (int i = 0; i < R; ++i) {
-      for (int j = 0; j < C; ++j) sum[i][j] = Vec::Zero();
-    }
+    Each<R>(EACH(i) { Each<C>(EACH(j) { sum[i][j] = Vec::Zero(); }); });
     const float* dy = a.dy + row * kPanel + h * Vec::kWidth;
     const float* x = a.x + column * kPanel + h * Vec::kWidth;
     for (int64_t panel = 0; panel < whole; ++panel) {
@@ -48,9 +46,7 @@ void GradientTile(const WeightGradientArgs& a, int64_t row, int64_t column, floa
       x += kPanel * a.in;
     }
     if (rest > 0) GradientHalf(sum, dy - row * (kPanel - rest), x - column * (kPanel - rest), rest);
-    for (int i = 0; i < R; ++i) {
-      for (int j = 0; j < C; ++j) halves[i * C + j][h] = sum[i][j];
-    }
+    Each<R>(EACH(i) { Each<C>(EACH(j) { halves[i * C + j][h] = sum[i][j]; }); });
   }
   float totals[kGroups * Vec::kWidth];
   for (int g = 0; g < kGroups; ++g) {
