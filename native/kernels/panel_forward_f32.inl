@@ -22,15 +22,30 @@ template <int R, int V>
 ALWAYS_INLINE void PanelColumn(Vec (&sum)[R][V], const float* p, int64_t row_stride, const float* x,
                                const float* next) {
   for (int v = 0; v < V; v += kHalves) __builtin_prefetch(next + v * Vec::kWidth);
-  Vec xv[V];
-  Each<V>(EACH(v) {
-    xv[v] = Vec::Load(x + v * Vec::kWidth);
-    xv[v].Pin();
-  });
-  Each<R>(EACH(i) {
-    const Vec weight = Vec::Set1(p[i * row_stride]);
-    Each<V>(EACH(v) { sum[i][v] = Vec::Fma(weight, xv[v], sum[i][v]); });
-  });
+  const auto x_of = [&](auto v) __attribute__((always_inline)) {
+    auto one = Vec::Load(x + v * Vec::kWidth);
+    one.Pin();
+    return one;
+  };
+  // What there is less of stays in registers.
+  if constexpr (V > R) {
+    Vec weight[R];
+    Each<R>(EACH(i) {
+      weight[i] = Vec::Set1(p[i * row_stride]);
+      weight[i].Pin();
+    });
+    Each<V>(EACH(v) {
+      const Vec one = x_of(v);
+      Each<R>(EACH(i) { sum[i][v] = Vec::Fma(weight[i], one, sum[i][v]); });
+    });
+  } else {
+    Vec one[V];
+    Each<V>(EACH(v) { one[v] = x_of(v); });
+    Each<R>(EACH(i) {
+      const Vec weight = Vec::Set1(p[i * row_stride]);
+      Each<V>(EACH(v) { sum[i][v] = Vec::Fma(weight, one[v], sum[i][v]); });
+    });
+  }
 }
 
 // `depth` columns, S sums taking them in turn; a constant depth unrolls.
@@ -128,9 +143,26 @@ ALWAYS_INLINE void TileOf(const PanelForwardArgs& a, int64_t row, int64_t first,
   AnyTile<kExists ? R : 1, V, kColumnMajor>(a, row, first, lane);
 }
 
+// Tiles of even height: 5 + 5 + 6 rows rather than 6 + 6 + 4. With 16 registers, 4 + 4 rows by 2 vectors
+// would have eight sums each, just enough to hide the latency; 3 + 3 + 2 by 4 have more. Blocks of three rows
+// have two sums each, and those of 4 vectors would not fit.
+constexpr bool kNarrow = Vec::kRegisters == 16 && !kReference;
+template <int V>
+int64_t TilesOf(int64_t rows) {
+  constexpr int64_t kMost = kNarrow && V == 4 ? 3 : kMaxTileRows;
+  return (rows + kMost - 1) / kMost;
+}
+inline int VectorsOf(int64_t rows) {
+  if (kNarrow && rows >= 7 && rows <= 9) return 4;
+  if (kNarrow && rows == 3) return 2;
+  const int64_t tiles = TilesOf<2>(rows);
+  return TileVectors((rows + tiles - 1) / tiles);
+}
+
 // The tiles of one block row over V vectors, one after the other while their x is in L1.
 template <int V, bool kColumnMajor>
-void PanelTiles(const PanelForwardArgs& a, int64_t row, int64_t rows, int64_t tiles, int64_t lane) {
+void PanelTiles(const PanelForwardArgs& a, int64_t row, int64_t rows, int64_t lane) {
+  const int64_t tiles = TilesOf<V>(rows);
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t first = rows * t / tiles;
     switch (rows * (t + 1) / tiles - first) {
@@ -161,10 +193,6 @@ void PanelTiles(const PanelForwardArgs& a, int64_t row, int64_t rows, int64_t ti
   }
 }
 
-// Tiles of even height: 5 + 5 + 6 rows rather than 6 + 6 + 4.
-inline int64_t TilesOf(int64_t rows) { return (rows + kMaxTileRows - 1) / kMaxTileRows; }
-inline int VectorsOf(int64_t rows) { return TileVectors((rows + TilesOf(rows) - 1) / TilesOf(rows)); }
-
 // Batch rows that tiles of blocks of r rows take at a time.
 int64_t TileBatch(int64_t r) { return VectorsOf(r) * Vec::kWidth; }
 
@@ -173,16 +201,15 @@ void PanelRows(const PanelForwardArgs& a) {
   for (int64_t row = a.begin; row < a.end; ++row) {
     const int64_t left = a.w.out - row * a.w.r;
     const int64_t rows = left < a.w.r ? left : a.w.r;
-    const int64_t tiles = TilesOf(rows);
     const int vectors = VectorsOf(rows);
     int64_t lane = 0;
     if (vectors == 4) {
       for (; lane + 4 * Vec::kWidth <= a.width; lane += 4 * Vec::kWidth)
-        PanelTiles<4, kColumnMajor>(a, row, rows, tiles, lane);
+        PanelTiles<4, kColumnMajor>(a, row, rows, lane);
     }
     for (; lane + 2 * Vec::kWidth <= a.width; lane += 2 * Vec::kWidth)
-      PanelTiles<2, kColumnMajor>(a, row, rows, tiles, lane);
-    for (; lane < a.width; lane += Vec::kWidth) PanelTiles<1, kColumnMajor>(a, row, rows, tiles, lane);
+      PanelTiles<2, kColumnMajor>(a, row, rows, lane);
+    for (; lane < a.width; lane += Vec::kWidth) PanelTiles<1, kColumnMajor>(a, row, rows, lane);
   }
 }
 
