@@ -145,7 +145,7 @@ export async function runCell(cell, network, sets, budget) {
   } else {
     const global = method.endsWith('-global');
     const criterion = method === 'paper' ? 'mean-abs' : method.replace('-global', '');
-    // The same share of what is left each round, to the same end: at most 0.1 points of density apart.
+    // The same share of what is left each round, to the same end: at most 0.2 points of density apart.
     const schedule = { type: 'exponential', sparsity: 1 - paperDensity(LAST_ROUND), rounds: ROUNDS };
     const budgeted = { ...ONE_BUDGET, schedule };
     await prune(network, {

@@ -12,20 +12,39 @@ export function readJson(file) {
   }
 }
 
+const PARTS = [
+  'dataSet',
+  'method',
+  'block',
+  'seed',
+  'dataSetName',
+  'budget',
+  'environment',
+  'dense',
+  'rounds',
+];
+
 /** The cell that `file` keeps, errors as above. */
 export function readCell(file) {
   const cell = readJson(file);
-  if (!Array.isArray(cell?.rounds) || !cell.budget)
-    throw new BlocksparseError('INVALID_FILE', `${file}: is not a cell, which has rounds and a budget`);
+  const lacking = PARTS.find((name) => cell?.[name] === undefined);
+  if (lacking !== undefined)
+    throw new BlocksparseError('INVALID_FILE', `${file}: is no cell: it has no ${lacking}`);
   return cell;
 }
 
+/** All cells of a folder. Throws a BlocksparseError for a damaged one, and for one of another budget. */
 export class Cells {
   constructor(folder) {
-    this.all = readdirSync(folder)
-      .filter((name) => name.endsWith('.json'))
-      .sort()
-      .map((name) => readCell(join(folder, name)));
+    const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
+    this.all = files.sort().map((name) => readCell(join(folder, name)));
+    const [first, ...rest] = this.all.map(({ budget }) => JSON.stringify(budget));
+    const other = rest.findIndex((budget) => budget !== first);
+    if (other >= 0)
+      throw new BlocksparseError(
+        'INVALID_FILE',
+        `${join(folder, files[other + 1])} was run with ${rest[other]}, but ${files[0]} with ${first}`,
+      );
   }
 
   of(dataSet, method, block = '4x4') {

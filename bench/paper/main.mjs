@@ -10,12 +10,13 @@
  * One JSON a finished cell goes to bench/paper/cells; cells found there are not run again, so an interrupted grid
  * goes on where it was, and shards run elsewhere merge by copying their files there. DIR holds MNIST's four files.
  * --quick runs a small grid on the data in the repository, into bench/paper/work/quick, and reports on it. --list
- * only names the cells that are still to run. findings.md, speed.json and cache.json are read beside the cells' own folder,
- * or, with --cells, in that of --out. --cells, --out and --work (trained dense networks) name other folders;
- * --dense-epochs, --epochs and --validation another budget.
+ * only names the cells that are still to run; --only runs those with TEXT in their name (16x1-s, since 16x1 is in
+ * 16x16, too). findings.md, speed.json and cache.json are read beside the cells' own folder, or, with --cells, in
+ * that of --out. --cells, --out and --work (trained dense networks) name other folders; --dense-epochs, --epochs and
+ * --validation another budget.
  *
- * speed takes a minute on a quiet machine and writes speed.json; cache needs valgrind and g++, takes some ten minutes,
- * and writes cache.json. Both depend on structure alone and need no cells. --samples: timings a median is taken of.
+ * speed takes two minutes on a quiet machine and writes speed.json; cache needs valgrind and g++, takes some ten
+ * minutes, and writes cache.json. Both depend on structure alone and need no cells. --samples: timings a median is taken of.
  */
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -42,9 +43,9 @@ function fail(message) {
   process.exit(2);
 }
 
-// Data that is not there, a damaged cell: the message says it all.
+// Data that is not there, a damaged cell, a folder that cannot be made: the message says it all.
 process.on('uncaughtException', (error) => {
-  if (error instanceof BlocksparseError) fail(error.message);
+  if (error instanceof BlocksparseError || error.syscall !== undefined) fail(error.message);
   console.error(error);
   process.exit(1);
 });
@@ -80,7 +81,7 @@ try {
     },
   });
 } catch (error) {
-  fail(error.message);
+  fail(error.message.split('\n')[0]);
 }
 const { values: flags, positionals } = parsed;
 const { quick } = flags;

@@ -308,7 +308,8 @@ function better(cells, key, name, plot) {
   });
   return `### Better scores, and one budget for all layers\n\n*-global*: one order of blocks over all layers, counted in weights; each layer keeps a quarter of the mean density and
 one block, and no row of the last layer loses all its blocks. Its densities fall by the same share each round and are
-at most 0.25 points above the paper's. Scores are summed over 64 batches of training images each round. *-cubic*: in as many
+at most 0.25 points above the paper's. Scores are summed over 64 batches of training images each round, *regrow*'s
+over 16 each time. *-cubic*: in as many
 rounds and epochs as the paper takes to that density, on a schedule that is fast first and slow at the end. *regrow*:
 Fisher scores, one budget and that schedule in one training run with as many epochs, in which blocks come back.\n\n${parts.join('\n\n')}\n\n${verdict(cells, key, methods)}\n\n${everyDensity(cells, key)}\n\n${sources(cells, key)}`;
 }

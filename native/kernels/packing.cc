@@ -17,7 +17,7 @@ constexpr int64_t kDenseRows = 32;
 constexpr int64_t kDenseStrips = 2;
 
 // Time for a weight in blocks of r x c, as a share of one in those of dense: for one batch row, for a few,
-// and from kLanes on (bench/kernels, 768 x 768 at 70 %, AVX2). Short blocks leave lanes of the row-major
+// and from kLanes on (bench/kernels, 768 x 768, one thread, AVX2). Short blocks leave lanes of the row-major
 // design empty and walk an index for few weights; a few batch rows pay for panels of kLanes, where dense goes
 // row-major.
 struct Costs {
@@ -25,11 +25,18 @@ struct Costs {
 };
 
 Costs CostsOf(int64_t r, int64_t c) {
-  if (r >= 16) return {1, 1, 1};
-  if (r >= 8) return {1.1, 1.1, 1.2};
-  if (r == 1 || c == 1) return {3, 4.1, 2.3};
-  if (r * c < 16) return {2.8, 3.2, 1.7};
-  return {1.6, 1.9, 1.05};
+  if (r >= 8) {
+    // Rows beyond the last whole tile are a pass of their own, over parts of lines.
+    const double passes = r == 8 || r % 16 == 0 ? 1 : 1.5;
+    if (r >= 32) return {passes, passes, 1};
+    if (r >= 16) return {passes, 1.25 * passes, 1};
+    return {1.1 * passes, 1.3 * passes, 1.2};
+  }
+  if (r == 1) return {3, 5.4, 2.3};
+  if (c == 1) return {3, 4.1, 2.3};
+  // A fit to sides of 2 to 7: 4.7, 3.5, 2.8, 2.3, 1.9, 1.7.
+  const double few = 13.3 / (0.8 + static_cast<double>(std::min(r, c)));
+  return r * c < 16 ? Costs{2.8, few, 1.7} : Costs{1.6, few, 1.05};
 }
 
 double CostFor(const Costs& costs, int64_t batch_hint) {

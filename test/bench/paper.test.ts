@@ -158,6 +158,14 @@ describe('the runner of the paper', () => {
     const damaged = join(folder, 'damaged');
     mkdirSync(damaged);
     writeFileSync(join(damaged, 'toy-dense-4x4-s1.json'), '{"rounds": [');
+    const [partial, mixed] = ['partial', 'mixed'].map((name) => join(folder, name));
+    mkdirSync(partial);
+    writeFileSync(join(partial, 'other.json'), '{"rounds": [], "budget": {}}');
+    mkdirSync(mixed);
+    const cell = JSON.parse(readFileSync(join(cells, 'toy-paper-16x16-s1.json'), 'utf8'));
+    writeFileSync(join(mixed, 'a.json'), JSON.stringify(cell));
+    const budget = { ...cell.budget, epochs: 9 };
+    writeFileSync(join(mixed, 'b.json'), JSON.stringify({ ...cell, budget }));
     for (const [args, message] of [
       [['--shard', '3/2'], /--shard must be i\/n/],
       [['--seeds', '0'], /--seeds must be a whole number/],
@@ -175,6 +183,9 @@ describe('the runner of the paper', () => {
       ],
       [['report', '--cells', damaged], /toy-dense-4x4-s1.json: .*JSON/],
       [['--cells', damaged], /toy-dense-4x4-s1.json: .*JSON/],
+      [['report', '--cells', partial], /other.json: is no cell: it has no dataSet/],
+      [['report', '--cells', mixed], /b.json was run with .*"epochs":9.* but a.json with .*"epochs":1/],
+      [[...small, '--work', join(main, 'below'), '--only', 'dense'], /ENOTDIR/],
     ] as const) {
       const { status, stderr } = paper('--data', `toy=${folder}`, ...args);
       expect(status).toBe(2);
