@@ -1,9 +1,9 @@
 // The weight gradient, sampled at the kept blocks: dot products along the batch, in panels. An output sums 16
 // lanes of the batch side by side and joins them once at the end (Vec::Sum's order).
 
-// 4 x 4 outputs: 8 loads for 16 FMAs. With 16 registers 4 x 2 leave room for what they multiply. Tiles of one
+// 4 x 4 outputs: 8 loads for 16 FMAs. With 16 registers 6 x 2 leave room for what they multiply. Tiles of one
 // or two rows are wider, to have enough sums in flight.
-constexpr int kGradientRows = 4;
+constexpr int kGradientRows = Vec::kUnrolled && Vec::kRegisters == 16 ? 6 : 4;
 constexpr int GradientColumns(int rows) {
   if (!Vec::kUnrolled) return 2;
   if (rows == 1) return Vec::kRegisters == 32 ? 8 : 6;
@@ -119,8 +119,14 @@ void WeightGradient(const WeightGradientArgs& a) {
           case 3:
             GradientRow<3>(a, out_row + i, column, columns, out + i * a.c);
             break;
-          default:
+          case 4:
             GradientRow<4>(a, out_row + i, column, columns, out + i * a.c);
+            break;
+          case 5:
+            GradientRow < kGradientRows<5 ? 1 : 5>(a, out_row + i, column, columns, out + i * a.c);
+            break;
+          default:
+            GradientRow < kGradientRows<6 ? 1 : 6>(a, out_row + i, column, columns, out + i * a.c);
         }
       }
     }
