@@ -379,7 +379,10 @@ void RowsForward(const RowsForwardArgs& a) {
   for (int64_t sample = 0; sample < a.m; sample += kPanel) {
     const int64_t m = a.m - sample < kPanel ? a.m : sample + kPanel;
     int64_t row = a.begin;
-    if (pairs && row % 2 == 1) RowsSpan(a, {row, row + 1}, sample, m), ++row;
+    if (pairs && row % 2 == 1) {
+      RowsSpan(a, {row, row + 1}, sample, m);
+      ++row;
+    }
     for (; row < a.end; row += step) {
       RowSpan rows{row, row + step < a.end ? row + step : a.end};
       if (kPairs && pairs) {
