@@ -20,7 +20,7 @@ export function bytesOf(network) {
 }
 
 /** Whoever else uses a machine slows it for seconds at a time: a time is the lowest of the medians of so many sweeps. */
-const SWEEPS = 5;
+export const SWEEPS = 5;
 
 /** One record a block, round and batch: microseconds by format for the products of all layers one after the other. */
 export async function measureSpeed(blocks, samples, log) {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { barChart } from '../../dist/report/svg.js';
 import { readJson } from './cells.mjs';
 import { DENSITY_NAMES, LAST_ROUND, SHORT_ROUND } from './grid.mjs';
-import { BATCHES } from './measure.mjs';
+import { BATCHES, SWEEPS } from './measure.mjs';
 import { markdown } from './text.mjs';
 
 const DRAWN = ['2x2', '4x4', '8x8', '16x16', '16x1'];
@@ -49,7 +49,7 @@ export function speedSection(folder, plot) {
   return `## Speed
 
 Microseconds for the products of all three layers on ${environment.cpu}, ${environment.backend} ${environment.isa}, ${environment.threads} thread, ${date}:
-row-major in and out, without bias and ReLU. ${PATTERNS}
+row-major in and out, without bias and ReLU, the lowest of ${SWEEPS} sweeps' medians. ${PATTERNS}
 Dense is our own, every block kept.
 
 ${tables.join('\n\n')}

@@ -13,7 +13,7 @@ int64_t Ceil(int64_t value, int64_t step) { return (value + step - 1) / step; }
 // Of a matrix with all its blocks: as long as a few lines of x, and as tall as the row-major tile.
 constexpr int64_t kDenseColumns = 32;
 constexpr int64_t kDenseRows = 32;
-// Any number of its rows have the same columns; that of blocks as tall as two tiles, which count as tall.
+// All its rows have the same columns: it counts as blocks of two tiles, tall on every instruction set.
 constexpr int64_t kDenseStrips = 2;
 
 // Time for a weight in blocks of r x c, as a share of one in those of dense: for one batch row, for a few,

@@ -17,8 +17,7 @@ namespace blocksparse {
 namespace {
 namespace portable {
 constexpr int64_t kPlainWidth = 4;
-#define PLAIN_FMA(a, b, c) \
-  Vec { (a).v*(b).v + (c).v }
+#define PLAIN_FMA(a, b, c) ((a) * (b) + (c))
 #include "vector_plain.h"
 
 #include "operations.inl"

@@ -95,12 +95,13 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, RowSpan rows,
   const int64_t in = a.w.in;
   const int64_t out = a.w.out;
   const int64_t size = r * c;
-  const int64_t tile_rows = (V > kRowVectors ? 2 * r : r) - first;
+  constexpr int64_t kStrips = V > kRowVectors ? 2 : 1;
+  const int64_t tile_rows = kStrips * r - first;
   const int32_t* ptr = a.w.ptr;
   const int32_t* index = a.w.index;
   const float* bias = a.bias;
   const Activation activation = a.activation;
-  for (int64_t row = rows.begin; row<rows.end; row += V> kRowVectors ? 2 : 1) {
+  for (int64_t row = rows.begin; row < rows.end; row += kStrips) {
     const int64_t out_row = row * r + first;
     const int64_t lanes = tile_rows < out - out_row ? tile_rows : out - out_row;
     if (lanes <= 0) return;
@@ -219,11 +220,11 @@ void ManyRows(const RowsForwardArgs& a, RowSpan rows, int64_t first, int64_t sam
 constexpr int64_t kFewColumns = 3;
 constexpr int64_t kSmallSide = 7;
 
-// B batch rows in as many tiles as the registers ask for. Without an instruction set of its own one at a
-// time: the compiler loses track of more sums and puts them in memory.
+// B batch rows in as many tiles as the registers ask for; the reference takes one at a time.
 template <int B, int V, int U, int D>
 ALWAYS_INLINE void BatchOf(const RowsForwardArgs& a, RowSpan rows, int64_t first, int64_t sample) {
   constexpr int kTiles = kReference ? B : (B * U + 1) * V < Vec::kRegisters ? 1 : 2;
+  static_assert(B % kTiles == 0, "no batch row is left over");
   RowsTiles<B / kTiles, V, U, D>(a, rows, first, sample, kTiles);
 }
 

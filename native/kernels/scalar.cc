@@ -15,7 +15,7 @@ namespace blocksparse {
 namespace {
 namespace scalar {
 constexpr int64_t kPlainWidth = 1;
-#define PLAIN_FMA(a, b, c) Vec::Each([&](int64_t i) { return std::fma((a).v[i], (b).v[i], (c).v[i]); })
+#define PLAIN_FMA(a, b, c) (Lanes{std::fma((a)[0], (b)[0], (c)[0])})
 #include "vector_plain.h"
 
 #include "operations.inl"

@@ -1,6 +1,5 @@
 // kPlainWidth float lanes in the vectors of GCC and Clang, which become those of the compiler's baseline, or
-// loops. PLAIN_FMA(a, b, c) says how a multiply and an add combine, of lanes or of vectors. Included inside a
-// namespace.
+// loops. PLAIN_FMA(a, b, c) says how a multiply and an add of Lanes combine. Included inside a namespace.
 struct Vec {
   static constexpr int64_t kWidth = kPlainWidth;
   static constexpr int kRegisters = 16;
@@ -30,7 +29,7 @@ struct Vec {
     for (int64_t i = 0; i < n && i < kWidth; ++i) p[i] = v[i];
   }
 
-  static Vec Fma(Vec a, Vec b, Vec c) { return PLAIN_FMA(a, b, c); }
+  static Vec Fma(Vec a, Vec b, Vec c) { return {PLAIN_FMA(a.v, b.v, c.v)}; }
   // As maxps and minps: the second operand when they do not compare.
   static Vec Max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }
   static Vec Min(Vec a, Vec b) { return {a.v < b.v ? a.v : b.v}; }

@@ -123,10 +123,10 @@ void WeightGradient(const WeightGradientArgs& a) {
             GradientRow<4>(a, out_row + i, column, columns, out + i * a.c);
             break;
           case 5:
-            GradientRow < kGradientRows<5 ? 1 : 5>(a, out_row + i, column, columns, out + i * a.c);
+            GradientRow<(kGradientRows > 5 ? 5 : 1)>(a, out_row + i, column, columns, out + i * a.c);
             break;
           default:
-            GradientRow < kGradientRows<6 ? 1 : 6>(a, out_row + i, column, columns, out + i * a.c);
+            GradientRow<kGradientRows>(a, out_row + i, column, columns, out + i * a.c);
         }
       }
     }
