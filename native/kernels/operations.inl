@@ -49,6 +49,7 @@ constexpr KernelTable MakeTable(Isa isa) {
           TileBatch,
           PanelForward,
           RowsForward,
+          RowsScratch,
           WeightGradient,
           Activate,
           ActivationGradient,

@@ -21,6 +21,7 @@ constexpr int64_t kPanelFloats = 64 * 1024;
 // Scratch of the calling thread, kept for its next call.
 thread_local AlignedFloats scratch_in;
 thread_local AlignedFloats scratch_out;
+thread_local AlignedFloats scratch_x;
 
 }  // namespace
 
@@ -48,13 +49,14 @@ BlockView PackedLayer::View() const {
 
 // The row-major design pays for each batch row, panels for every kLanes, and for transposing. Below
 // kRowsInOrder the two give other bits, so there the choice depends on the shape alone; from there on it may
-// depend on the instruction set. Blocks that fill a row-major tile have as few loads there as in panels, and
-// nothing to transpose; those that fill single vectors gain up to 12 rows. Without registers for wide tiles
-// panels are faster. Where the designs meet was measured by bench/kernels, 768 x 768 at 80 and 95 %, AVX2.
+// depend on the instruction set. Blocks whose rows are whole lines have nothing to transpose and, by tiles of
+// two vectors or of many batch rows, few loads; those that only fill single vectors gain up to 12 rows.
+// Without registers for wide tiles panels are faster. Where the designs meet was measured by bench/kernels,
+// 768 x 768 at 80 and 95 %, AVX2 and AVX-512.
 bool PackedLayer::UsesRows(int64_t m) const {
   if (m < kRowsInOrder) return m < (r() >= 8 ? kRowsInOrder : 5);
   if (table_->row_tile == 0 || r() % table_->lanes != 0) return false;
-  return m <= 12 || r() >= table_->row_tile;
+  return m <= 12 || r() >= kLanes;
 }
 
 const char* PackedLayer::Reason(int64_t m) const {
@@ -76,7 +78,7 @@ void PackedLayer::ForwardRows(const float* x, int64_t m, float* y, int threads) 
     int64_t parts;
   };
   Job job{this,
-          {View(), blocks_.strips, has_bias_ ? bias_.data() : nullptr, activation_, x, y, m, 0, 0},
+          {View(), blocks_.strips, has_bias_ ? bias_.data() : nullptr, activation_, x, y, m, 0, 0, nullptr},
           threads};
   ParallelFor(
       job.parts, threads,
@@ -87,7 +89,9 @@ void PackedLayer::ForwardRows(const float* x, int64_t m, float* y, int threads) 
         RowsForwardArgs args = job.args;
         args.begin = RowSplit(ptr.data(), rows, part, job.parts);
         args.end = RowSplit(ptr.data(), rows, part + 1, job.parts);
-        job.layer->table_->rows_forward(args);
+        const KernelTable& table = *job.layer->table_;
+        args.scratch = scratch_x.Reserve(table.rows_scratch(args));
+        table.rows_forward(args);
       },
       &job);
 }

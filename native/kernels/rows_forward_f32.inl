@@ -4,29 +4,47 @@
 // Vectors along a block row that a tile takes together: 16 rows or more, a whole cache line of every column.
 constexpr int kRowVectors = !Vec::kUnrolled ? 1 : kHalves > 2 ? kHalves : 2;
 
-// Batch rows that share a pointer to x: two strides are an addressing mode away, and a pointer for each row
-// would not fit the registers.
+// Batch rows that share a pointer: two strides are an addressing mode away, and a pointer for each row would
+// not fit the registers.
 constexpr int kRowsAPointer = 3;
-constexpr int RowPointers(int rows) { return (rows + kRowsAPointer - 1) / kRowsAPointer; }
 
-// One column of a block: V vectors of weights against an x of each batch row. Moves on by a column of x.
-// Tiles of two strips find the weights of the second `strip` floats further on. What there is less of stays
-// in registers.
-template <int B, int V>
-ALWAYS_INLINE void RowsColumn(Vec (&sum)[B][V], const float* p, int64_t strip,
-                              const float* (&x)[RowPointers(B)], int64_t in) {
+// x of B batch rows as a tile reads it, a column at a time: in place, where their stride is the layer's
+// inputs,
+template <int B>
+struct PlaceColumn {
+  static constexpr int kPointers = (B + kRowsAPointer - 1) / kRowsAPointer;
+  const float* x[kPointers];
+  int64_t in;
+  ALWAYS_INLINE PlaceColumn(const float* at, int64_t in) : in(in) {
+    Each<kPointers>(EACH(g) { x[g] = at + kRowsAPointer * g * in; });
+  }
+  ALWAYS_INLINE float operator[](int b) const { return x[b / kRowsAPointer][b % kRowsAPointer * in]; }
+  ALWAYS_INLINE void Next() {
+    Each<kPointers>(EACH(g) { ++x[g]; });
+  }
+};
+
+// or copied by lines (CopyLines), where it is a constant, and one pointer reaches all of them.
+template <int B>
+struct LineColumn {
+  const float* x;
+  ALWAYS_INLINE float operator[](int b) const { return x[b * kLanes]; }
+  ALWAYS_INLINE void Next() { ++x; }
+};
+
+// One column of a block: V vectors of weights against an x of each batch row. Tiles of two strips find the
+// weights of the second `strip` floats further on. What there is less of stays in registers.
+template <int B, int V, typename Column>
+ALWAYS_INLINE void RowsColumn(Vec (&sum)[B][V], const float* p, int64_t strip, const Column& x) {
   const auto weight_of = [&](auto v) __attribute__((always_inline)) {
     auto weight = Vec::Load(p + v / kRowVectors * strip + v % kRowVectors * Vec::kWidth);
     weight.Pin();
     return weight;
   };
-  const auto x_of = [&](auto b) __attribute__((always_inline)) {
-    return Vec::Set1(x[b / kRowsAPointer][b % kRowsAPointer * in]);
-  };
   if constexpr (V > B && B > 1) {
     Vec one[B];
     Each<B>(EACH(b) {
-      one[b] = x_of(b);
+      one[b] = Vec::Set1(x[b]);
       one[b].Pin();
     });
     Each<V>(EACH(v) {
@@ -37,30 +55,68 @@ ALWAYS_INLINE void RowsColumn(Vec (&sum)[B][V], const float* p, int64_t strip,
     Vec weight[V];
     Each<V>(EACH(v) { weight[v] = weight_of(v); });
     Each<B>(EACH(b) {
-      const Vec one = x_of(b);
+      const Vec one = Vec::Set1(x[b]);
       Each<V>(EACH(v) { sum[b][v] = Vec::Fma(weight[v], one, sum[b][v]); });
     });
   }
-  Each<RowPointers(B)>(EACH(g) { ++x[g]; });
 }
 
 // The columns of a block, `depth` of them: S sums from F on take them in turn; a constant depth unrolls.
-template <int S, int F, int B, int V, int U>
+template <int S, int F, int B, int V, int U, typename Column>
 ALWAYS_INLINE void RowsBlock(Vec (&sum)[U][B][V], int64_t depth, const float* p, int64_t r, int64_t strip,
-                             const float* x, int64_t in) {
-  const float* at[RowPointers(B)];
-  Each<RowPointers(B)>(EACH(g) { at[g] = x + kRowsAPointer * g * in; });
+                             Column x) {
   int64_t k = 0;
   for (; k + S <= depth; k += S) {
     Each<S>(EACH(s) {
-      RowsColumn<B, V>(sum[F + s], p, strip, at, in);
+      RowsColumn(sum[F + s], p, strip, x);
+      x.Next();
       p += r;
     });
   }
   for (; S > 1 && k < depth; ++k) {
-    RowsColumn<B, V>(sum[0], p, strip, at, in);
+    RowsColumn(sum[0], p, strip, x);
+    x.Next();
     p += r;
   }
+}
+
+// The batch rows of x from some row on, in place.
+struct InPlace {
+  const float* x;
+  int64_t in;
+  InPlace From(int64_t sample) const { return {x + sample * in, in}; }
+  const float* At(int64_t column) const { return x + column; }
+  template <int S, int F, int B, int V, int U>
+  ALWAYS_INLINE void Block(Vec (&sum)[U][B][V], int64_t depth, const float* p, int64_t r, int64_t strip,
+                           const float* at) const {
+    RowsBlock<S, F>(sum, depth, p, r, strip, PlaceColumn<B>(at, in));
+  }
+};
+
+// The same, copied: columns from a multiple of kLanes on are a line for each of `lines` batch rows. Blocks
+// are whole lines wide or divide one.
+struct ByLines {
+  const float* x;
+  int64_t lines;
+  ByLines From(int64_t sample) const { return {x + sample * kLanes, lines}; }
+  const float* At(int64_t column) const {
+    const uint64_t k = static_cast<uint64_t>(column);
+    return x + k / kLanes * kLanes * lines + k % kLanes;
+  }
+  template <int S, int F, int B, int V, int U>
+  ALWAYS_INLINE void Block(Vec (&sum)[U][B][V], int64_t depth, const float* p, int64_t r, int64_t strip,
+                           const float* at) const {
+    RowsBlock<S, F>(sum, depth < kLanes ? depth : kLanes, p, r, strip, LineColumn<B>{at});
+    for (depth -= kLanes; depth > 0; depth -= kLanes) {
+      at += lines * kLanes;
+      p += kLanes * r;
+      RowsBlock<S, F>(sum, depth < kLanes ? depth : kLanes, p, r, strip, LineColumn<B>{at});
+    }
+  }
+};
+
+ALWAYS_INLINE InPlace InPlaceFrom(const RowsForwardArgs& a, int64_t sample) {
+  return {a.x + sample * a.w.in, a.w.in};
 }
 
 // The first n of each row.
@@ -69,6 +125,49 @@ inline __attribute__((noinline)) void CopyRows(const float* from, int64_t from_s
   for (int64_t b = 0; b < rows; ++b) {
     for (int64_t i = 0; i < n; ++i) to[b * to_stride + i] = from[b * from_stride + i];
   }
+}
+
+// Whether tiles of single vectors take x from a copy. With 32 registers they have 24 batch rows, more than
+// there are registers to point at them in place; the copy costs as much as some 50 products of each x, and
+// loops over fewer columns than these gain less.
+constexpr bool kCopies = Vec::kUnrolled && kHalves == 1;
+constexpr int64_t kLeastUses = 64;
+constexpr int64_t kLeastCopied = 16;
+constexpr int64_t kLeastColumns = 4;
+
+bool CopiesLines(const RowsForwardArgs& a) {
+  if (!kCopies || a.m < kLeastCopied || a.w.r % (2 * Vec::kWidth) == 0) return false;
+  if (a.w.c % kLanes != 0 && (kLanes % a.w.c != 0 || a.w.c < kLeastColumns)) return false;
+  return int64_t{a.w.ptr[a.end] - a.w.ptr[a.begin]} * a.w.r * a.w.c >= kLeastUses * a.w.in;
+}
+
+// Lines from one line of a batch row to its next: odd, or they would fall on few sets of the caches.
+constexpr int64_t Lines(int64_t rows) { return rows | 1; }
+
+int64_t RowsScratch(const RowsForwardArgs& a) {
+  if (!CopiesLines(a)) return 0;
+  return (a.w.in + kLanes - 1) / kLanes * kLanes * Lines(a.m < kPanel ? a.m : kPanel);
+}
+
+// Copies batch rows by lines, few lines of each row at a time: all of them would go from page to page of the
+// copy.
+void CopyLines(const float* x, int64_t in, int64_t rows, float* to, int64_t lines) {
+  constexpr int kTogether = 8;
+  int64_t k = 0;
+  const auto copy = [&](auto together) __attribute__((always_inline)) {
+    for (; k + together * kLanes <= in; k += together * kLanes) {
+      for (int64_t b = 0; b < rows; ++b) {
+        Each<together * kHalves>(EACH(v) {
+          constexpr int64_t at = v * Vec::kWidth;
+          Vec::Load(x + b * in + k + at)
+              .Store(to + (k + at / kLanes * kLanes) * lines + b * kLanes + at % kLanes);
+        });
+      }
+    }
+  };
+  copy(std::integral_constant<int, kTogether>());
+  copy(std::integral_constant<int, 1>());
+  if (k < in) CopyRows(x + k, in, rows, in - k, to + k * lines, kLanes);
 }
 
 // How the partial sums of a tile take turns: columns do within a block, or the blocks of a row, which may
@@ -87,8 +186,8 @@ struct RowSpan {
 // follows it, and are not stored. U partial sums keep enough FMAs in flight when the batch alone does not;
 // they are joined pairwise, the same on every instruction set. V of twice kRowVectors: a row of `rows` and
 // the next one, strips of the same blocks.
-template <int B, int V, int U, int D>
-__attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, RowSpan rows, int64_t first,
+template <int B, int V, int U, int D, typename Input>
+__attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, RowSpan rows, int64_t first,
                                          int64_t sample, int64_t tiles) {
   const int64_t r = a.w.r;
   const int64_t c = D > 0 ? D : a.w.c;
@@ -117,16 +216,22 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, RowSpan rows,
     const int32_t end = ptr[row + 1];
     const int64_t strip = (end - begin) * size;
     const float* values = a.w.values + first;
-    const float* x = a.x + sample * in;
     float* y = a.y + sample * out + out_row;
-    for (int64_t tile = 0; tile < tiles; ++tile, x += B * in, y += B * out) {
-      float* to[RowPointers(B)];
-      Each<RowPointers(B)>(EACH(g) { to[g] = y + kRowsAPointer * g * out; });
-      const auto y_of = [&](auto b) __attribute__((always_inline)) {
-        return to[b / kRowsAPointer] + b % kRowsAPointer * out;
+    for (int64_t tile = 0; tile < tiles; ++tile, y += B * out) {
+      const Input x = input.From(tile * B);
+      // Where each batch row of y begins, made when it is needed: the blocks need the registers.
+      const auto each_y = [&](const auto& f) __attribute__((always_inline)) {
+        float* to = y;
+        Each<B>(EACH(b) {
+          if constexpr (b > 0 && b % kRowsAPointer == 0) {
+            to += kRowsAPointer * out;
+            asm("" : "+r"(to));
+          }
+          f(b, to + b % kRowsAPointer * out);
+        });
       };
       // Stores wait for their lines, and tiles for stores.
-      Each<B>(EACH(b) { __builtin_prefetch(y_of(b), 1); });
+      each_y([&](auto, float* to) __attribute__((always_inline)) { __builtin_prefetch(to, 1); });
       Vec sum[U][B][V];
       Each<U>(EACH(u) {
         Each<B>(EACH(b) { Each<V>(EACH(v) { sum[u][b][v] = U == 1 ? start[v] : Vec::Zero(); }); });
@@ -137,15 +242,29 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, RowSpan rows,
         const bool cut = e < end && index[end - 1] == in / D;
         for (; e + U <= end - cut; e += U) {
           Each<U>(EACH(u) {
-            RowsBlock<1, u>(sum, D, values + (e + u) * size, r, strip, x + int64_t{index[e + u]} * D, in);
+            x.template Block<1, u>(sum, D, values + (e + u) * size, r, strip,
+                                   x.At(int64_t{index[e + u]} * D));
           });
         }
         Each<U>(EACH(u) {
           if (e + u >= end) return;
           const int64_t column = int64_t{index[e + u]} * D;
           const int64_t depth = in - column < D ? in - column : D;
-          RowsBlock<1, u>(sum, depth, values + (e + u) * size, r, strip, x + column, in);
+          x.template Block<1, u>(sum, depth, values + (e + u) * size, r, strip, x.At(column));
         });
+      } else if constexpr (U == 1) {
+        // The address of the next block is ready when its turn comes. Columns ascend, so only the last block
+        // can be cut off by the edge.
+        const bool cut = e < end && (index[end - 1] + 1) * c > in;
+        const float* p = values + e * size;
+        const float* at = e < end ? x.At(index[e] * c) : nullptr;
+        for (; e < end - cut; ++e, p += size) {
+          const float* next = x.At(index[e + 1 < end ? e + 1 : e] * c);
+          asm("" : "+r"(next));
+          x.template Block<1, 0>(sum, c, p, r, strip, at);
+          at = next;
+        }
+        if (cut) x.template Block<1, 0>(sum, in - index[e] * c, p, r, strip, at);
       } else {
         constexpr int kBlocks = D == kByBlock ? U : 1;
         for (; e < end; e += kBlocks) {
@@ -153,8 +272,8 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, RowSpan rows,
             if (u > 0 && e + u >= end) return;
             const int64_t column = index[e + u] * c;
             const int64_t depth = in - column < c ? in - column : c;
-            RowsBlock<D == kByBlock ? 1 : U, u>(sum, depth, values + (e + u) * size, r, strip, x + column,
-                                                in);
+            x.template Block<D == kByBlock ? 1 : U, u>(sum, depth, values + (e + u) * size, r, strip,
+                                                       x.At(column));
           });
         }
       }
@@ -172,7 +291,9 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, RowSpan rows,
         Each<B>(EACH(b) { Each<V>(EACH(v) { sum[0][b][v] = Vec::Max(Vec::Zero(), sum[0][b][v]); }); });
       }
       if (stored == V * Vec::kWidth) {
-        Each<B>(EACH(b) { Each<V>(EACH(v) { sum[0][b][v].Store(y_of(b) + v * Vec::kWidth); }); });
+        each_y([&](auto b, float* to) __attribute__((always_inline)) {
+          Each<V>(EACH(v) { sum[0][b][v].Store(to + v * Vec::kWidth); });
+        });
       } else {
         // By way of memory: few sets store part of a vector well, and none in little code.
         float whole[B][V * Vec::kWidth];
@@ -188,12 +309,13 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, RowSpan rows,
 
 // Batch rows [sample, m) of kRowsInOrder or more: one sum each, of as many tiles as the registers hold. A
 // remainder in even parts.
-template <int V, int D>
-void ManyRows(const RowsForwardArgs& a, RowSpan rows, int64_t first, int64_t sample, int64_t m) {
+template <int V, int D, typename Input>
+void ManyRows(const RowsForwardArgs& a, Input x, RowSpan rows, int64_t first, int64_t sample, int64_t m) {
   const auto take = [&](auto batch, int64_t tiles) __attribute__((always_inline)) {
     if (tiles == 0) return;
-    RowsTiles<batch, V, 1, (batch < 4 ? kByColumn : D)>(a, rows, first, sample, tiles);
+    RowsTiles<batch, V, 1, (batch < 4 ? kByColumn : D)>(a, x, rows, first, sample, tiles);
     sample += tiles * batch;
+    x = x.From(tiles * batch);
   };
   // All that fit, less one where two smaller tiles take the rest evenly.
   const auto most = [&](int64_t batch, int64_t uneven) {
@@ -202,6 +324,10 @@ void ManyRows(const RowsForwardArgs& a, RowSpan rows, int64_t first, int64_t sam
   };
   // 12 x 2 or 6 x 4 vectors with 32 registers; 6 x 2 or 3 x 4 with 16.
   constexpr bool kMany = Vec::kRegisters == 32;
+  if constexpr (V == 1 && std::is_same_v<Input, ByLines>) {
+    take(std::integral_constant<int, 24>(), most(24, 8));
+    take(std::integral_constant<int, 16>(), (m - sample) / 16);
+  }
   if constexpr (kMany && V <= 2) take(std::integral_constant<int, 12>(), most(12, 4));
   if constexpr (Vec::kUnrolled && ((kMany && V <= 2) || V == 1))
     take(std::integral_constant<int, 8>(), (m - sample) / 8);
@@ -225,7 +351,7 @@ template <int B, int V, int U, int D>
 ALWAYS_INLINE void BatchOf(const RowsForwardArgs& a, RowSpan rows, int64_t first, int64_t sample) {
   constexpr int kTiles = kReference ? B : (B * U + 1) * V < Vec::kRegisters ? 1 : 2;
   static_assert(B % kTiles == 0, "no batch row is left over");
-  RowsTiles<B / kTiles, V, U, D>(a, rows, first, sample, kTiles);
+  RowsTiles<B / kTiles, V, U, D>(a, InPlaceFrom(a, sample), rows, first, sample, kTiles);
 }
 
 // Fewer batch rows than kRowsInOrder: one, two or four sums each, for eight in flight where the registers
@@ -256,7 +382,7 @@ void FewRows(const RowsForwardArgs& a, RowSpan rows, int64_t first) {
   if constexpr (kLeastRows < kLanes) {
     if (left >= 2) BatchOf<2, V, 4, kShort>(a, rows, first, sample);
   }
-  if (left % 2 == 1) RowsTiles<1, V, 4, D>(a, rows, first, a.m - 1, 1);
+  if (left % 2 == 1) RowsTiles<1, V, 4, D>(a, InPlaceFrom(a, a.m - 1), rows, first, a.m - 1, 1);
 }
 
 template <int V>
@@ -278,15 +404,15 @@ void FewRowsOf(const RowsForwardArgs& a, RowSpan rows, int64_t first) {
 }
 
 // Batch rows [sample, m) of some block rows, V vectors of each from row `first` on.
-template <int V>
-void RowsOf(const RowsForwardArgs& a, RowSpan rows, int64_t first, int64_t sample, int64_t m) {
+template <int V, typename Input>
+void RowsOf(const RowsForwardArgs& a, Input x, RowSpan rows, int64_t first, int64_t sample, int64_t m) {
   if (a.m < kRowsInOrder) {
-    if constexpr (V <= kRowVectors) FewRowsOf<V>(a, rows, first);
+    if constexpr (V <= kRowVectors && std::is_same_v<Input, InPlace>) FewRowsOf<V>(a, rows, first);
   } else if (Vec::kUnrolled && V <= kRowVectors && a.w.c == 1) {
     // The loop over a single column costs as much as the column.
-    ManyRows<V, (Vec::kUnrolled && V <= kRowVectors ? 1 : kByColumn)>(a, rows, first, sample, m);
+    ManyRows<V, (Vec::kUnrolled && V <= kRowVectors ? 1 : kByColumn)>(a, x, rows, first, sample, m);
   } else {
-    ManyRows<V, kByColumn>(a, rows, first, sample, m);
+    ManyRows<V, kByColumn>(a, x, rows, first, sample, m);
   }
 }
 
@@ -356,20 +482,22 @@ void DotForward(const RowsForwardArgs& a) {
 }
 
 // Block rows [begin, end) against batch rows [sample, m), as many vectors at a time as a row has.
-void RowsSpan(const RowsForwardArgs& a, RowSpan rows, int64_t sample, int64_t m) {
+template <typename Input>
+void RowsSpan(const RowsForwardArgs& a, Input x, RowSpan rows, int64_t sample, int64_t m) {
   int64_t first = 0;
   if constexpr (kRowVectors > 1) {
     constexpr int64_t kTile = kRowVectors * Vec::kWidth;
-    for (; a.w.r - first >= kTile; first += kTile) RowsOf<kRowVectors>(a, rows, first, sample, m);
+    for (; a.w.r - first >= kTile; first += kTile) RowsOf<kRowVectors>(a, x, rows, first, sample, m);
   }
-  for (; first < a.w.r; first += Vec::kWidth) RowsOf<1>(a, rows, first, sample, m);
+  for (; first < a.w.r; first += Vec::kWidth) RowsOf<1>(a, x, rows, first, sample, m);
 }
 
 // Weights that tiles of one kind go through before the next kind does: half of the smallest L2.
 constexpr int64_t kSpanWeights = 32 * 1024;
 
-void RowsForward(const RowsForwardArgs& a) {
-  if (a.w.r == 1 && a.w.c > kSmallSide) return DotForward(a);
+// All block rows against batch rows [sample, m).
+template <typename Input>
+void RowsPanel(const RowsForwardArgs& a, Input x, int64_t sample, int64_t m) {
   // Two strips at a time have fewer loads where six batch rows of one are all that the registers hold.
   constexpr bool kPairs = kRowVectors == 2 && Vec::kRegisters == 16;
   const bool pairs = kPairs && a.m >= kRowsInOrder && a.strips % 2 == 0;
@@ -377,21 +505,34 @@ void RowsForward(const RowsForwardArgs& a) {
   const int64_t spans = weights / kSpanWeights + 1;
   // Even, for pairs.
   const int64_t step = ((a.end - a.begin) / spans + 2) / 2 * 2;
+  int64_t row = a.begin;
+  if (pairs && row % 2 == 1) {
+    RowsSpan(a, x, {row, row + 1}, sample, m);
+    ++row;
+  }
+  for (; row < a.end; row += step) {
+    RowSpan rows{row, row + step < a.end ? row + step : a.end};
+    if (kPairs && pairs) {
+      const int64_t even = rows.end - (rows.end - row) % 2;
+      RowsOf<kPairs ? 2 * kRowVectors : 1>(a, x, {row, even}, 0, sample, m);
+      rows.begin = even;
+    }
+    RowsSpan(a, x, rows, sample, m);
+  }
+}
+
+void RowsForward(const RowsForwardArgs& a) {
+  if (a.w.r == 1 && a.w.c > kSmallSide) return DotForward(a);
   for (int64_t sample = 0; sample < a.m; sample += kPanel) {
     const int64_t m = a.m - sample < kPanel ? a.m : sample + kPanel;
-    int64_t row = a.begin;
-    if (pairs && row % 2 == 1) {
-      RowsSpan(a, {row, row + 1}, sample, m);
-      ++row;
-    }
-    for (; row < a.end; row += step) {
-      RowSpan rows{row, row + step < a.end ? row + step : a.end};
-      if (kPairs && pairs) {
-        const int64_t even = rows.end - (rows.end - row) % 2;
-        RowsOf<kPairs ? 2 * kRowVectors : 1>(a, {row, even}, 0, sample, m);
-        rows.begin = even;
+    if constexpr (kCopies) {
+      if (CopiesLines(a)) {
+        const int64_t lines = Lines(m - sample);
+        CopyLines(a.x + sample * a.w.in, a.w.in, m - sample, a.scratch, lines);
+        RowsPanel(a, ByLines{a.scratch, lines}, sample, m);
+        continue;
       }
-      RowsSpan(a, rows, sample, m);
     }
+    RowsPanel(a, InPlaceFrom(a, sample), sample, m);
   }
 }

@@ -63,6 +63,7 @@ struct RowsForwardArgs {
   float* y;
   int64_t m;
   int64_t begin, end;
+  float* scratch;  // [rows_scratch of these]; may be null if that is 0
 };
 
 // gradient[block][i][j] = sum over the batch of dy[row][.] * x[col][.], in panels, for block rows [begin,
@@ -114,6 +115,7 @@ struct KernelTable {
   int64_t (*tile_batch)(int64_t r);
   void (*panel_forward)(const PanelForwardArgs&);
   void (*rows_forward)(const RowsForwardArgs&);
+  int64_t (*rows_scratch)(const RowsForwardArgs&);  // floats that it wants
   void (*weight_gradient)(const WeightGradientArgs&);
   void (*activate)(Activation, const float* z, float* y, int64_t count);
   void (*activation_gradient)(Activation, const float* saved, float* dy, int64_t count);
