@@ -86,6 +86,13 @@ Packing Strips(const BsrView& w, int64_t rows) {
   return p;
 }
 
+// Whole tiles, where that does not leave more than a twentieth of the rows empty.
+int64_t DenseRows(int64_t n, int64_t row_tile) {
+  if (row_tile == 0) return kDenseRows;
+  const bool empty = Ceil(n, row_tile) * row_tile * 20 > Ceil(n, kLanes) * kLanes * 21;
+  return empty ? kLanes : row_tile;
+}
+
 Packing Dense(const BsrView& w, int64_t rows) {
   const int64_t block_rows = Ceil(w.n, rows);
   const int64_t block_columns = Ceil(w.k, kDenseColumns);
@@ -113,8 +120,7 @@ Packing Dense(const BsrView& w, int64_t rows) {
 }  // namespace
 
 Packing Pack(const BsrView& matrix, int64_t row_tile, int64_t batch_hint) {
-  const int64_t rows = row_tile > 0 ? row_tile : kDenseRows;
-  if (DenseIsFaster(matrix, batch_hint)) return Dense(matrix, rows);
+  if (DenseIsFaster(matrix, batch_hint)) return Dense(matrix, DenseRows(matrix.n, row_tile));
   const bool cut = row_tile > 0 && matrix.r > row_tile && matrix.r % row_tile == 0;
   return Strips(matrix, cut ? row_tile : matrix.r);
 }

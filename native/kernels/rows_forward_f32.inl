@@ -127,6 +127,18 @@ inline __attribute__((noinline)) void CopyRows(const float* from, int64_t from_s
   }
 }
 
+// Weights that tiles of one kind go through before the next kind does: half of the smallest L2.
+constexpr int64_t kSpanWeights = 32 * 1024;
+
+// Weights too many for caches that follow by themselves, and the batch from which there is work enough to
+// fetch them behind.
+constexpr int64_t kFarWeights = 4 * 1024 * 1024;
+constexpr int64_t kFarBatch = 16;
+
+inline int64_t WeightsOf(const RowsForwardArgs& a) {
+  return int64_t{a.w.ptr[a.end] - a.w.ptr[a.begin]} * a.w.r * a.w.c;
+}
+
 // Whether tiles of single vectors take x from a copy. With 32 registers they have 24 batch rows, more than
 // there are registers to point at them in place; the copy costs as much as some 50 products of each x, and
 // loops over fewer columns than these gain less.
@@ -138,7 +150,7 @@ constexpr int64_t kLeastColumns = 4;
 bool CopiesLines(const RowsForwardArgs& a) {
   if (!kCopies || a.m < kLeastCopied || a.w.r % (2 * Vec::kWidth) == 0) return false;
   if (a.w.c % kLanes != 0 && (kLanes % a.w.c != 0 || a.w.c < kLeastColumns)) return false;
-  return int64_t{a.w.ptr[a.end] - a.w.ptr[a.begin]} * a.w.r * a.w.c >= kLeastUses * a.w.in;
+  return WeightsOf(a) >= kLeastUses * a.w.in;
 }
 
 // Lines from one line of a batch row to its next: odd, or they would fall on few sets of the caches.
@@ -146,7 +158,7 @@ constexpr int64_t Lines(int64_t rows) { return rows | 1; }
 
 int64_t RowsScratch(const RowsForwardArgs& a) {
   if (!CopiesLines(a)) return 0;
-  return (a.w.in + kLanes - 1) / kLanes * kLanes * Lines(a.m < kPanel ? a.m : kPanel);
+  return (a.w.in + kLanes - 1) / kLanes * kLanes * Lines(a.m < 2 * kPanel ? a.m : 2 * kPanel);
 }
 
 // Copies batch rows by lines, few lines of each row at a time: all of them would go from page to page of the
@@ -200,6 +212,7 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
   const int32_t* index = a.w.index;
   const float* bias = a.bias;
   const Activation activation = a.activation;
+  const bool far = U == 1 && a.m >= kFarBatch && WeightsOf(a) > kFarWeights;
   for (int64_t row = rows.begin; row < rows.end; row += kStrips) {
     const int64_t out_row = row * r + first;
     const int64_t lanes = tile_rows < out - out_row ? tile_rows : out - out_row;
@@ -216,6 +229,9 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
     const int32_t end = ptr[row + 1];
     const int64_t strip = (end - begin) * size;
     const float* values = a.w.values + first;
+    // The blocks of the next rows, asked for by all tiles of these in equal shares.
+    const float* ahead = a.w.values + ptr[row + kStrips] * size;
+    const int64_t share = far ? (kStrips * size / kLanes + tiles - 1) / tiles : 0;
     float* y = a.y + sample * out + out_row;
     for (int64_t tile = 0; tile < tiles; ++tile, y += B * out) {
       const Input x = input.From(tile * B);
@@ -261,6 +277,7 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
         for (; e < end - cut; ++e, p += size) {
           const float* next = x.At(index[e + 1 < end ? e + 1 : e] * c);
           asm("" : "+r"(next));
+          for (int64_t i = 0; i < share; ++i, ahead += kLanes) __builtin_prefetch(ahead, 0, 2);
           x.template Block<1, 0>(sum, c, p, r, strip, at);
           at = next;
         }
@@ -492,19 +509,15 @@ void RowsSpan(const RowsForwardArgs& a, Input x, RowSpan rows, int64_t sample, i
   for (; first < a.w.r; first += Vec::kWidth) RowsOf<1>(a, x, rows, first, sample, m);
 }
 
-// Weights that tiles of one kind go through before the next kind does: half of the smallest L2.
-constexpr int64_t kSpanWeights = 32 * 1024;
-
 // All block rows against batch rows [sample, m).
 template <typename Input>
 void RowsPanel(const RowsForwardArgs& a, Input x, int64_t sample, int64_t m) {
   // Two strips at a time have fewer loads where six batch rows of one are all that the registers hold.
   constexpr bool kPairs = kRowVectors == 2 && Vec::kRegisters == 16;
   const bool pairs = kPairs && a.m >= kRowsInOrder && a.strips % 2 == 0;
-  const int64_t weights = int64_t{a.w.ptr[a.end] - a.w.ptr[a.begin]} * a.w.r * a.w.c;
-  const int64_t spans = weights / kSpanWeights + 1;
-  // Even, for pairs.
-  const int64_t step = ((a.end - a.begin) / spans + 2) / 2 * 2;
+  const int64_t spans = WeightsOf(a) / kSpanWeights + 1;
+  const int64_t least = pairs ? 2 : 1;
+  const int64_t step = ((a.end - a.begin) / spans + least) / least * least;
   int64_t row = a.begin;
   if (pairs && row % 2 == 1) {
     RowsSpan(a, x, {row, row + 1}, sample, m);
@@ -523,8 +536,11 @@ void RowsPanel(const RowsForwardArgs& a, Input x, int64_t sample, int64_t m) {
 
 void RowsForward(const RowsForwardArgs& a) {
   if (a.w.r == 1 && a.w.c > kSmallSide) return DotForward(a);
-  for (int64_t sample = 0; sample < a.m; sample += kPanel) {
-    const int64_t m = a.m - sample < kPanel ? a.m : sample + kPanel;
+  // Of weights and batch, what is larger is read once: rows of more weights than a panel has inputs meet two
+  // panels at a time.
+  const int64_t panel = WeightsOf(a) > (a.end - a.begin) * 2 * kSpanWeights ? 2 * kPanel : kPanel;
+  for (int64_t sample = 0; sample < a.m; sample += panel) {
+    const int64_t m = a.m - sample < panel ? a.m : sample + panel;
     if constexpr (kCopies) {
       if (CopiesLines(a)) {
         const int64_t lines = Lines(m - sample);
