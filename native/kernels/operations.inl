@@ -49,7 +49,7 @@ constexpr KernelTable MakeTable(Isa isa) {
           TileBatch,
           PanelForward,
           RowsForward,
-          RowsScratch,
+          TakesLines,
           WeightGradient,
           Activate,
           ActivationGradient,

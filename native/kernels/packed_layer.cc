@@ -71,27 +71,37 @@ int PackedLayer::ThreadsFor(int64_t m) const {
   return work < (UsesRows(m) ? kParallelRowsWork : kParallelPanelWork) ? 1 : threads_;
 }
 
-void PackedLayer::ForwardRows(const float* x, int64_t m, float* y, int threads) const {
+RowsForwardArgs PackedLayer::RowsArgs(const float* x, int64_t m, float* y) const {
+  const int64_t rows = static_cast<int64_t>(blocks_.ptr.size()) - 1;
+  return {
+      View(), blocks_.strips, has_bias_ ? bias_.data() : nullptr, activation_, x, y, m, 0, rows, nullptr, 0,
+      0};
+}
+
+bool PackedLayer::TakesLines(int64_t m) const { return table_->takes_lines(RowsArgs(nullptr, m, nullptr)); }
+
+void PackedLayer::ForwardRows(const float* x, int64_t m, int64_t x_lines, float* y, int64_t y_lines,
+                              int threads) const {
   struct Job {
     const PackedLayer* layer;
     RowsForwardArgs args;
+    int64_t copied;  // floats of x by lines
     int64_t parts;
   };
-  Job job{this,
-          {View(), blocks_.strips, has_bias_ ? bias_.data() : nullptr, activation_, x, y, m, 0, 0, nullptr},
-          threads};
+  Job job{this, RowsArgs(x, m, y), 0, threads};
+  job.args.x_lines = x_lines;
+  job.args.y_lines = y_lines;
+  if (x_lines == 0 && TakesLines(m)) job.copied = LinesFloats(k_, std::min(m, 2 * kPanel));
   ParallelFor(
       job.parts, threads,
       [](void* context, int64_t part) {
         const Job& job = *static_cast<const Job*>(context);
         const auto& ptr = job.layer->blocks_.ptr;
-        const int64_t rows = static_cast<int64_t>(ptr.size()) - 1;
         RowsForwardArgs args = job.args;
-        args.begin = RowSplit(ptr.data(), rows, part, job.parts);
-        args.end = RowSplit(ptr.data(), rows, part + 1, job.parts);
-        const KernelTable& table = *job.layer->table_;
-        args.scratch = scratch_x.Reserve(table.rows_scratch(args));
-        table.rows_forward(args);
+        args.begin = RowSplit(ptr.data(), job.args.end, part, job.parts);
+        args.end = RowSplit(ptr.data(), job.args.end, part + 1, job.parts);
+        if (job.copied > 0) args.scratch = scratch_x.Reserve(job.copied);
+        job.layer->table_->rows_forward(args);
       },
       &job);
 }
@@ -158,17 +168,23 @@ void RunPanel(const ChainJob& job, int64_t panel, int threads) {
 
 // Row-major layers one after the other, on kPanel batch rows at a time, so that activations stay in the
 // cache; the last part has what is left, never fewer than kRowsInOrder, for the bits of the whole batch.
-// `split`: threads may share a layer's block rows.
+// Between layers they lie by lines where the next one wants them so. `split`: threads may share a layer's
+// block rows.
 void RunRows(const ChainJob& job, int64_t part, int64_t parts, bool split) {
   const int64_t row = part * kPanel;
   const int64_t rows = part == parts - 1 ? job.m - row : kPanel;
   const float* from = job.x + row * job.layers[0]->k();
+  int64_t from_lines = 0;
   for (int64_t i = 0; i < job.count; ++i) {
     const PackedLayer& layer = *job.layers[i];
+    const bool last = i == job.count - 1;
     AlignedFloats& buffer = i % 2 == 0 ? scratch_in : scratch_out;
-    float* to = i == job.count - 1 ? job.y + row * layer.n() : buffer.Reserve(job.widest * rows);
-    layer.ForwardRows(from, rows, to, split ? layer.ThreadsFor(rows) : 1);
+    float* to = last ? job.y + row * layer.n() : buffer.Reserve(LinesFloats(job.widest, rows));
+    const bool by_lines = !last && layer.GivesLines() && job.layers[i + 1]->TakesLines(rows);
+    const int64_t to_lines = by_lines ? Lines(rows) : 0;
+    layer.ForwardRows(from, rows, from_lines, to, to_lines, split ? layer.ThreadsFor(rows) : 1);
     from = to;
+    from_lines = to_lines;
   }
 }
 

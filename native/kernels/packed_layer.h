@@ -32,7 +32,10 @@ class PackedLayer {
 
   // Row-major x[m][k] to y[m][n]; neither may overlap the other.
   void Forward(const float* x, int64_t m, float* y) const;
-  void ForwardRows(const float* x, int64_t m, float* y, int threads) const;
+  // Lines: 0, or the lines that x lies by, or y is to lie by (table.h).
+  void ForwardRows(const float* x, int64_t m, int64_t x_lines, float* y, int64_t y_lines, int threads) const;
+  bool TakesLines(int64_t m) const;
+  bool GivesLines() const { return r() == kLanes; }
   // One panel, x[k][width] to y[n][width], for part `part` of `parts` of the block rows.
   void ForwardPanel(const float* x, float* y, int64_t width, int64_t part, int64_t parts) const;
 
@@ -40,6 +43,7 @@ class PackedLayer {
 
  private:
   BlockView View() const;
+  RowsForwardArgs RowsArgs(const float* x, int64_t m, float* y) const;
 
   const KernelTable* table_;
   int64_t n_, k_;

@@ -147,18 +147,10 @@ constexpr int64_t kLeastUses = 64;
 constexpr int64_t kLeastCopied = 16;
 constexpr int64_t kLeastColumns = 4;
 
-bool CopiesLines(const RowsForwardArgs& a) {
-  if (!kCopies || a.m < kLeastCopied || a.w.r % (2 * Vec::kWidth) == 0) return false;
+bool TakesLines(const RowsForwardArgs& a) {
+  if (!kCopies || a.m < kLeastCopied || a.w.r >= kRowVectors * Vec::kWidth) return false;
   if (a.w.c % kLanes != 0 && (kLanes % a.w.c != 0 || a.w.c < kLeastColumns)) return false;
   return WeightsOf(a) >= kLeastUses * a.w.in;
-}
-
-// Lines from one line of a batch row to its next: odd, or they would fall on few sets of the caches.
-constexpr int64_t Lines(int64_t rows) { return rows | 1; }
-
-int64_t RowsScratch(const RowsForwardArgs& a) {
-  if (!CopiesLines(a)) return 0;
-  return (a.w.in + kLanes - 1) / kLanes * kLanes * Lines(a.m < 2 * kPanel ? a.m : 2 * kPanel);
 }
 
 // Copies batch rows by lines, few lines of each row at a time: all of them would go from page to page of the
@@ -206,6 +198,7 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
   const int64_t in = a.w.in;
   const int64_t out = a.w.out;
   const int64_t size = r * c;
+  const int64_t y_stride = a.y_lines > 0 ? kLanes : out;
   constexpr int64_t kStrips = V > kRowVectors ? 2 : 1;
   const int64_t tile_rows = kStrips * r - first;
   const int32_t* ptr = a.w.ptr;
@@ -232,18 +225,18 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
     // The blocks of the next rows, asked for by all tiles of these in equal shares.
     const float* ahead = a.w.values + ptr[row + kStrips] * size;
     const int64_t share = far ? (kStrips * size / kLanes + tiles - 1) / tiles : 0;
-    float* y = a.y + sample * out + out_row;
-    for (int64_t tile = 0; tile < tiles; ++tile, y += B * out) {
+    float* y = a.y + (a.y_lines > 0 ? sample * kLanes + out_row * a.y_lines : sample * out + out_row);
+    for (int64_t tile = 0; tile < tiles; ++tile, y += B * y_stride) {
       const Input x = input.From(tile * B);
       // Where each batch row of y begins, made when it is needed: the blocks need the registers.
       const auto each_y = [&](const auto& f) __attribute__((always_inline)) {
         float* to = y;
         Each<B>(EACH(b) {
           if constexpr (b > 0 && b % kRowsAPointer == 0) {
-            to += kRowsAPointer * out;
+            to += kRowsAPointer * y_stride;
             asm("" : "+r"(to));
           }
-          f(b, to + b % kRowsAPointer * out);
+          f(b, to + b % kRowsAPointer * y_stride);
         });
       };
       // Stores wait for their lines, and tiles for stores.
@@ -315,10 +308,10 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
         // By way of memory: few sets store part of a vector well, and none in little code.
         float whole[B][V * Vec::kWidth];
         Each<B>(EACH(b) { Each<V>(EACH(v) { sum[0][b][v].Store(whole[b] + v * Vec::kWidth); }); });
-        CopyRows(&whole[0][0], V * Vec::kWidth, B, stored, y, out);
+        CopyRows(&whole[0][0], V * Vec::kWidth, B, stored, y, y_stride);
       }
       if (activation != Activation::kNone && activation != Activation::kRelu) {
-        for (int b = 0; b < B; ++b) Activate(activation, y + b * out, y + b * out, stored);
+        for (int b = 0; b < B; ++b) Activate(activation, y + b * y_stride, y + b * y_stride, stored);
       }
     }
   }
@@ -423,14 +416,13 @@ void FewRowsOf(const RowsForwardArgs& a, RowSpan rows, int64_t first) {
 // Batch rows [sample, m) of some block rows, V vectors of each from row `first` on.
 template <int V, typename Input>
 void RowsOf(const RowsForwardArgs& a, Input x, RowSpan rows, int64_t first, int64_t sample, int64_t m) {
-  if (a.m < kRowsInOrder) {
-    if constexpr (V <= kRowVectors && std::is_same_v<Input, InPlace>) FewRowsOf<V>(a, rows, first);
-  } else if (Vec::kUnrolled && V <= kRowVectors && a.w.c == 1) {
+  if constexpr (V <= kRowVectors && std::is_same_v<Input, InPlace>) {
+    if (a.m < kRowsInOrder) return FewRowsOf<V>(a, rows, first);
     // The loop over a single column costs as much as the column.
-    ManyRows<V, (Vec::kUnrolled && V <= kRowVectors ? 1 : kByColumn)>(a, x, rows, first, sample, m);
-  } else {
-    ManyRows<V, kByColumn>(a, x, rows, first, sample, m);
+    if (Vec::kUnrolled && a.w.c == 1)
+      return ManyRows<V, (Vec::kUnrolled ? 1 : kByColumn)>(a, x, rows, first, sample, m);
   }
+  ManyRows<V, kByColumn>(a, x, rows, first, sample, m);
 }
 
 // Blocks of a single row have nothing to put side by side but their columns: kLanes of them against as many
@@ -502,7 +494,7 @@ void DotForward(const RowsForwardArgs& a) {
 template <typename Input>
 void RowsSpan(const RowsForwardArgs& a, Input x, RowSpan rows, int64_t sample, int64_t m) {
   int64_t first = 0;
-  if constexpr (kRowVectors > 1) {
+  if constexpr (kRowVectors > 1 && std::is_same_v<Input, InPlace>) {
     constexpr int64_t kTile = kRowVectors * Vec::kWidth;
     for (; a.w.r - first >= kTile; first += kTile) RowsOf<kRowVectors>(a, x, rows, first, sample, m);
   }
@@ -536,13 +528,16 @@ void RowsPanel(const RowsForwardArgs& a, Input x, int64_t sample, int64_t m) {
 
 void RowsForward(const RowsForwardArgs& a) {
   if (a.w.r == 1 && a.w.c > kSmallSide) return DotForward(a);
+  if constexpr (kCopies) {
+    if (a.x_lines > 0) return RowsPanel(a, ByLines{a.x, a.x_lines}, 0, a.m);
+  }
   // Of weights and batch, what is larger is read once: rows of more weights than a panel has inputs meet two
   // panels at a time.
   const int64_t panel = WeightsOf(a) > (a.end - a.begin) * 2 * kSpanWeights ? 2 * kPanel : kPanel;
   for (int64_t sample = 0; sample < a.m; sample += panel) {
     const int64_t m = a.m - sample < panel ? a.m : sample + panel;
     if constexpr (kCopies) {
-      if (CopiesLines(a)) {
+      if (a.scratch != nullptr) {
         const int64_t lines = Lines(m - sample);
         CopyLines(a.x + sample * a.w.in, a.w.in, m - sample, a.scratch, lines);
         RowsPanel(a, ByLines{a.scratch, lines}, sample, m);

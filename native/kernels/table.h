@@ -27,6 +27,14 @@ inline int64_t PanelWidth(int64_t m, int64_t panel) {
   return left < kPanel ? left : kPanel;
 }
 
+// Row-major batches by lines: columns from a multiple of kLanes on are a line for each of `rows` batch rows,
+// so that the rows of a tile lie side by side. Lines from one line of a row to its next: odd, or they would
+// fall on few sets of the caches.
+constexpr int64_t Lines(int64_t rows) { return rows | 1; }
+constexpr int64_t LinesFloats(int64_t columns, int64_t rows) {
+  return (columns + kLanes - 1) / kLanes * kLanes * Lines(rows);
+}
+
 // A block-sparse operand as a kernel walks it: out x in, in blocks of r x c. Element (i, j) of entry e lies
 // at values[block(e) * r * c + i * row_stride + j * col_stride], so that the same loops read a matrix, its
 // transpose and the packed form.
@@ -63,7 +71,9 @@ struct RowsForwardArgs {
   float* y;
   int64_t m;
   int64_t begin, end;
-  float* scratch;  // [rows_scratch of these]; may be null if that is 0
+  float* scratch;  // to copy x by lines: [LinesFloats(in, batch rows of two panels or m)]; or null
+  int64_t x_lines,
+      y_lines;  // above 0: x lies, or y is to lie, by that many lines; blocks of y have kLanes rows
 };
 
 // gradient[block][i][j] = sum over the batch of dy[row][.] * x[col][.], in panels, for block rows [begin,
@@ -115,7 +125,7 @@ struct KernelTable {
   int64_t (*tile_batch)(int64_t r);
   void (*panel_forward)(const PanelForwardArgs&);
   void (*rows_forward)(const RowsForwardArgs&);
-  int64_t (*rows_scratch)(const RowsForwardArgs&);  // floats that it wants
+  bool (*takes_lines)(const RowsForwardArgs&);  // all block rows: whether x by lines is faster
   void (*weight_gradient)(const WeightGradientArgs&);
   void (*activate)(Activation, const float* z, float* y, int64_t count);
   void (*activation_gradient)(Activation, const float* saved, float* dy, int64_t count);

@@ -320,7 +320,7 @@ Outputs RunProducts(const KernelTable& table, const Case& c, int threads) {
   const PackedLayer layer(table, c.matrix(), c.bias_or_null(), activation, threads, 0);
   layer.Forward(c.x.data(), m, outputs.Make("forward", m * n).data());
   // The design that Forward did not choose must be right as well.
-  layer.ForwardRows(c.x.data(), m, outputs.Make("rows forward", m * n).data(), threads);
+  layer.ForwardRows(c.x.data(), m, 0, outputs.Make("rows forward", m * n).data(), 0, threads);
   const Floats x = Panels(table, c.x, m, k), dy = Panels(table, c.dy, m, n);
   Floats packed(n * PadBatch(m)), y(n * PadBatch(m)), dx(k * PadBatch(m));
   for (int64_t panel = 0; panel < PanelCount(m); ++panel) {
@@ -364,6 +364,34 @@ void CheckStray(const KernelTable& table, const std::string& isa) {
           if (std::isfinite(outputs.all[i].second[at]) != (at >= 37)) Fail(isa + " stray NaN, " + c.name);
         }
       }
+    }
+  }
+}
+
+// Layers one after the other give what each gives alone, whatever lies between them: blocks of 16 rows that x
+// meets often enough pass it on by lines, to the next but the last.
+void CheckChain(const KernelTable& table, const std::string& isa) {
+  for (int64_t m : {7, 8, 16, 23, 40, 77, 130}) {
+    const Case first(21, {100, 90, 16, 16, m, 0.7, Activation::kRelu});
+    const Case second(22, {120, 100, 16, 4, m, 0.7, Activation::kGelu});
+    const Case third(23, {140, 120, 16, 32, m, 0.6, Activation::kNone});
+    const Case fourth(24, {70, 140, 32, 16, m, 0.5, Activation::kNone});
+    std::vector<PackedLayer> layers;
+    for (const Case* c : {&first, &second, &third, &fourth})
+      layers.emplace_back(table, c->matrix(), c->bias_or_null(), c->s.activation, 2, 0);
+    std::vector<const PackedLayer*> chain;
+    std::vector<Floats> alone;
+    for (const PackedLayer& layer : layers) {
+      chain.push_back(&layer);
+      alone.emplace_back(m * layer.n());
+      const Floats& x = chain.size() == 1 ? first.x : alone[chain.size() - 2];
+      layer.Forward(x.data(), m, alone.back().data());
+    }
+    for (std::size_t count = 1; count <= chain.size(); ++count) {
+      Floats y(m * chain[count - 1]->n());
+      ForwardChain(chain.data(), static_cast<int64_t>(count), first.x.data(), m, y.data());
+      if (!y.SameBits(alone[count - 1]))
+        Fail(isa + ": other bits in a chain of " + std::to_string(count) + ", M " + std::to_string(m));
     }
   }
 }
@@ -500,7 +528,8 @@ std::vector<Shape> Shapes(int random_cases) {
       {3, 3, 64, 64, 20, 1, Activation::kGelu},  // a block larger than the matrix
       {64, 64, 16, 16, 64, 1, Activation::kNone},     {100, 100, 128, 1, 33, 0.5, Activation::kSilu},
       {100, 100, 1, 128, 33, 0.5, Activation::kTanh}, {160, 200, 16, 16, 192, 0.3, Activation::kNone},
-      {96, 96, 16, 1, 17, 0.2, Activation::kSigmoid},
+      {96, 96, 16, 1, 17, 0.2, Activation::kSigmoid}, {130, 100, 16, 8, 75, 0.6, Activation::kRelu},
+      {250, 70, 16, 48, 30, 0.4, Activation::kGelu},  {32, 2100, 32, 4, 90, 1, Activation::kNone},
   };
   Random random(1);
   const int sides[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 20, 31, 32, 33, 64, 70};
@@ -546,6 +575,7 @@ int main(int argc, char** argv) {
     RunOptimizers(table, IsaName(isa), outputs);
     RunBlockScores(table, IsaName(isa), outputs);
     CheckStray(table, IsaName(isa));
+    CheckChain(table, IsaName(isa));
     if (isa == Isa::kScalar)
       scalar = std::move(outputs);
     else if (promises_bits(isa))
