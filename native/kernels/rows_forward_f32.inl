@@ -132,7 +132,7 @@ constexpr int64_t kSpanWeights = 32 * 1024;
 
 // Weights too many for caches that follow by themselves, and the batch from which there is work enough to
 // fetch them behind.
-constexpr int64_t kFarWeights = 4 * 1024 * 1024;
+constexpr int64_t kFarWeights = 1024 * 1024;
 constexpr int64_t kFarBatch = 16;
 
 inline int64_t WeightsOf(const RowsForwardArgs& a) {
