@@ -200,7 +200,10 @@ void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* 
     rows = rows && layers[i]->UsesRows(m);
   }
   if (rows) {
-    const int64_t parts = count == 1 ? 1 : std::max<int64_t>(1, (m + kPanel - kRowsInOrder) / kPanel);
+    int64_t parts = std::max<int64_t>(1, (m + kPanel - kRowsInOrder) / kPanel);
+    // A layer alone has nothing to keep in the cache; its threads share the batch where it comes out even,
+    // and its block rows otherwise.
+    if (count == 1 && (job.threads == 1 || parts % job.threads != 0)) parts = 1;
     if (parts == 1 || job.threads == 1) {
       for (int64_t part = 0; part < parts; ++part) RunRows(job, part, parts, true);
       return;
