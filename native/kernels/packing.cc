@@ -17,9 +17,9 @@ constexpr int64_t kDenseRows = 32;
 constexpr int64_t kDenseStrips = 2;
 
 // Time for a weight in blocks of r x c, as a share of one in those of dense: for one batch row, for a few,
-// and from kLanes on (bench/kernels, 768 x 768, one thread, AVX2). Short blocks leave lanes of the row-major
-// design empty and walk an index for few weights; a few batch rows pay for panels of kLanes, where dense goes
-// row-major.
+// and from kLanes on (bench/kernels, 768 x 768, one thread, the larger of AVX2's and AVX-512's). Short blocks
+// leave lanes of the row-major design empty and walk an index for few weights; a few batch rows pay for
+// panels of kLanes, where dense goes row-major.
 struct Costs {
   double one, few, many;
 };
@@ -27,10 +27,10 @@ struct Costs {
 Costs CostsOf(int64_t r, int64_t c) {
   if (r >= 8) {
     // Rows beyond the last whole tile are a pass of their own, over parts of lines.
-    const double passes = r == 8 || r % 16 == 0 ? 1 : 1.5;
+    const double passes = r == 8 || r % 16 == 0 ? 1 : 1.6;
     if (r >= 32) return {passes, passes, 1};
-    if (r >= 16) return {passes, 1.25 * passes, 1};
-    return {1.1 * passes, 1.3 * passes, 1.2};
+    if (r >= 16) return {passes, 1.25 * passes, 1.15};
+    return {1.1 * passes, r == 8 ? 1.6 : 2, 1.2};
   }
   if (r == 1) return {3, 5.4, 2.3};
   if (c == 1) return {3, 4.1, 2.3};
