@@ -18,10 +18,11 @@ import {
   type SgdStep,
 } from './kernels.ts';
 import { activate, rowsForward } from './rows-forward.ts';
+import { hasWasm, wasmForward } from './wasm-forward.ts';
 
 /**
- * The pure-JS path: the same results as the native one within the tolerance of a different summation order.
- * Sums are float64, so they are the more exact of the two.
+ * The path without native code: the same results as the native one within the tolerance of a different summation
+ * order. Forward products of several batch rows run in WebAssembly, in float32; the others sum in float64.
  */
 
 /** Where panel p of `features` features starts, and how wide it is. */
@@ -184,7 +185,8 @@ class JsLayer implements PackedLayer {
     checkArray('x', x, Float32Array, m * k);
     checkArray('out', out, Float32Array, m * n);
     checkApart(x, out);
-    rowsForward(this.matrix, this.bias, x, m, out);
+    if (m < 2 || !wasmForward(this.matrix, this.bias, x, m, out))
+      rowsForward(this.matrix, this.bias, x, m, out);
     if (this.activation !== 'none') activate(this.activation, out, out);
   }
 
@@ -194,11 +196,13 @@ class JsLayer implements PackedLayer {
     return out;
   }
 
-  info(): LayerInfo {
+  info(m: number): LayerInfo {
     const { blockShape, crowIndices, colIndices, values } = this.matrix;
     const numbers = values.length + crowIndices.length + colIndices.length + (this.bias?.length ?? 0);
     const packedBytes = 4 * numbers;
-    return { kernel: 'rows', reason: 'pure JS has one kernel', blockShape, packedBytes, threads: 1 };
+    const panels = m > 1 && hasWasm();
+    const reason = panels ? 'WebAssembly has vectors, along the batch' : 'plain JS has one kernel';
+    return { kernel: panels ? 'panels' : 'rows', reason, blockShape, packedBytes, threads: 1 };
   }
 }
 

@@ -2,10 +2,9 @@ import { activationFunctions } from './activation.ts';
 import type { Activation, BsrArrays } from './kernels.ts';
 
 /**
- * The forward product in pure JS: out[M, N] = x[M, K] . W^T + bias, row-major. Tiles of sums in local variables,
- * which the compiler keeps in registers: a number loaded serves two or four products, and eight sums are more than
- * the latency of an addition. Wider tiles gain nothing. Sums are float64: V8 computes no float32, and rounding each
- * sum to it by Math.fround takes twice the time.
+ * The forward product in plain JS, for single batch rows and for engines without WebAssembly: out[M, N] =
+ * x[M, K] . W^T + bias, row-major. Tiles of sums in local variables, which the compiler keeps in registers. Sums
+ * are float64: V8 computes no float32, and rounding each sum to it by Math.fround takes twice the time.
  */
 export function rowsForward(
   w: BsrArrays,
@@ -18,75 +17,10 @@ export function rowsForward(
   const [r] = w.blockShape;
   for (let row = 0; row + 1 < w.crowIndices.length; row++) {
     const rows = Math.min(r, n - row * r);
-    const fours = rows === 1 ? 0 : m - (m % 4);
-    for (let y = 0; y < rows; y += 2)
-      for (let s = 0; s < fours; s += 4) tile2x4(w, bias, x, out, row, y, Math.min(y + 1, rows - 1), s);
-    for (let s = fours; s < m; s++)
+    for (let s = 0; s < m; s++)
       if (rows === 1) tile1x1(w, bias, x, out, row, s);
       else for (let y = 0; y < rows; y += 4) tile4x1(w, bias, x, out, row, y, rows - 1, s);
   }
-}
-
-/** Rows y and z of a block row (the last one twice where its height is odd), four batch rows from s. */
-function tile2x4(
-  { shape, blockShape, crowIndices, colIndices, values }: BsrArrays,
-  bias: Float32Array | null,
-  x: Float32Array,
-  out: Float32Array,
-  row: number,
-  y: number,
-  z: number,
-  s: number,
-): void {
-  const n = shape[0];
-  const k = shape[1];
-  const r = blockShape[0];
-  const c = blockShape[1];
-  const end = crowIndices[row + 1];
-  const first = row * r;
-  let a0 = bias === null ? 0 : bias[first + y];
-  let b0 = bias === null ? 0 : bias[first + z];
-  let a1 = a0;
-  let a2 = a0;
-  let a3 = a0;
-  let b1 = b0;
-  let b2 = b0;
-  let b3 = b0;
-  for (let e = crowIndices[row]; e < end; e++) {
-    const column = colIndices[e] * c;
-    const columns = Math.min(c, k - column);
-    const v = (e * r + y) * c;
-    const w = (e * r + z) * c;
-    const p0 = s * k + column;
-    const p1 = p0 + k;
-    const p2 = p1 + k;
-    const p3 = p2 + k;
-    for (let f = 0; f < columns; f++) {
-      const a = values[v + f];
-      const b = values[w + f];
-      const x0 = x[p0 + f];
-      a0 += a * x0;
-      b0 += b * x0;
-      const x1 = x[p1 + f];
-      a1 += a * x1;
-      b1 += b * x1;
-      const x2 = x[p2 + f];
-      a2 += a * x2;
-      b2 += b * x2;
-      const x3 = x[p3 + f];
-      a3 += a * x3;
-      b3 += b * x3;
-    }
-  }
-  const to = s * n + first;
-  out[to + y] = a0;
-  out[to + z] = b0;
-  out[to + n + y] = a1;
-  out[to + n + z] = b1;
-  out[to + 2 * n + y] = a2;
-  out[to + 2 * n + z] = b2;
-  out[to + 3 * n + y] = a3;
-  out[to + 3 * n + z] = b3;
 }
 
 /** Four rows from y (beyond the last row `most` the last again), one batch row. */

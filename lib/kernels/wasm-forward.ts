@@ -1,0 +1,202 @@
+import type { BsrArrays } from './kernels.ts';
+import { LANES, TILE_ROWS, type Tile, tileModule, tileVectors } from './wasm-tile.ts';
+
+/**
+ * The forward product in WebAssembly, in panels: vectors along the batch, weights broadcast, as in
+ * native/kernels/panel_forward_f32.inl. A module has a memory of its own, so a call copies what it multiplies,
+ * a part of the weights at a time; from two batch rows on that is faster than rowsForward.
+ */
+
+/** Batch rows of a panel: whole tiles of any height. */
+const PANEL_STEP = LANES * tileVectors(1);
+const PANEL_ROWS = 4 * PANEL_STEP;
+/** Bytes of weights in memory at a time, unless one block row has more. */
+const WEIGHT_BYTES = 1 << 20;
+/** Bytes of everything, which a process without native code can spare. */
+const MOST_BYTES = 1 << 28;
+const PAGE = 1 << 16;
+
+interface Memory {
+  readonly buffer: ArrayBuffer;
+  grow(pages: number): number;
+}
+
+/** What is used of it: TypeScript's own declaration comes with those of browsers. */
+declare const WebAssembly: {
+  validate(code: Uint8Array): boolean;
+  Module: new (code: Uint8Array) => object;
+  Instance: new (module: object) => { exports: Record<string, unknown> };
+};
+
+interface Module {
+  memory: Memory;
+  tiles: Tile[];
+  /** Views of all its memory. */
+  floats: Float32Array;
+  ints: Int32Array;
+}
+
+let module: Module | null | undefined;
+
+/** Whether products of several batch rows run here. */
+export const hasWasm = () => load() !== null;
+
+/** Compiled at first use; null where WebAssembly or its vectors are missing. */
+function load(): Module | null {
+  if (module !== undefined) return module;
+  module = null;
+  if (typeof WebAssembly === 'object') {
+    const code = tileModule();
+    if (WebAssembly.validate(code)) {
+      const { exports } = new WebAssembly.Instance(new WebAssembly.Module(code));
+      const tiles = Array.from({ length: TILE_ROWS }, (_, i) => exports[`tile${i + 1}`] as Tile);
+      module = {
+        memory: exports.memory as Memory,
+        tiles,
+        floats: new Float32Array(),
+        ints: new Int32Array(),
+      };
+    }
+  }
+  return module;
+}
+
+/** Whether there is a memory of so many bytes, with its views. */
+function grow(loaded: Module, bytes: number): boolean {
+  const missing = bytes - loaded.memory.buffer.byteLength;
+  if (missing > 0) {
+    if (bytes > MOST_BYTES) return false;
+    try {
+      loaded.memory.grow(Math.ceil(missing / PAGE));
+    } catch {
+      return false;
+    }
+  }
+  const { buffer } = loaded.memory;
+  if (loaded.floats.buffer !== buffer) {
+    loaded.floats = new Float32Array(buffer);
+    loaded.ints = new Int32Array(buffer);
+  }
+  return true;
+}
+
+/** The end of the block rows from `begin` on that have no more than WEIGHT_BYTES, one at least. */
+function chunkEnd(crow: Int32Array, begin: number, blockBytes: number): number {
+  let end = begin + 1;
+  while (end + 1 < crow.length && (crow[end + 1] - crow[begin]) * blockBytes <= WEIGHT_BYTES) end++;
+  return end;
+}
+
+/**
+ * out[M, N] = x[M, K] . W^T + bias, row-major; false, and nothing done, where there is no WebAssembly or too
+ * little memory.
+ */
+export function wasmForward(
+  w: BsrArrays,
+  bias: Float32Array | null,
+  x: Float32Array,
+  m: number,
+  out: Float32Array,
+): boolean {
+  const loaded = load();
+  if (loaded === null) return false;
+  const n = w.shape[0];
+  const k = w.shape[1];
+  const r = w.blockShape[0];
+  const c = w.blockShape[1];
+  const crow = w.crowIndices;
+  const blockRows = crow.length - 1;
+  const blockBytes = 4 * r * c;
+  let mostBlocks = 0;
+  let mostRows = 0;
+  for (let begin = 0; begin < blockRows; ) {
+    const end = chunkEnd(crow, begin, blockBytes);
+    mostBlocks = Math.max(mostBlocks, crow[end] - crow[begin]);
+    mostRows = Math.max(mostRows, end - begin);
+    begin = end;
+  }
+  const widest = Math.min(PANEL_ROWS, Math.ceil(m / PANEL_STEP) * PANEL_STEP);
+  // Columns of x that the last blocks reach beyond the edge are zeros, like their weights.
+  const columns = Math.ceil(k / c) * c;
+  const yAt = 4 * columns * widest;
+  const weightsAt = yAt + 4 * mostRows * r * widest;
+  const offsetsAt = weightsAt + mostBlocks * blockBytes;
+  if (!grow(loaded, offsetsAt + 4 * mostBlocks)) return false;
+  const { tiles, floats, ints } = loaded;
+
+  for (let first = 0; first < m; first += widest) {
+    const rows = Math.min(widest, m - first);
+    const width = Math.ceil(rows / PANEL_STEP) * PANEL_STEP;
+    toPanel(x, first * k, rows, k, floats, width, columns);
+    for (let begin = 0; begin < blockRows; ) {
+      const end = chunkEnd(crow, begin, blockBytes);
+      // All of them stay where they are for the whole batch.
+      if (end - begin < blockRows)
+        floats.set(w.values.subarray(crow[begin] * r * c, crow[end] * r * c), weightsAt / 4);
+      else if (first === 0) floats.set(w.values, weightsAt / 4);
+      for (let e = crow[begin]; e < crow[end]; e++)
+        ints[offsetsAt / 4 + e - crow[begin]] = 4 * w.colIndices[e] * c * width;
+      for (let row = begin; row < end; row++) {
+        const height = Math.min(r, n - row * r);
+        const weights = weightsAt + (crow[row] - crow[begin]) * blockBytes;
+        const from = offsetsAt + 4 * (crow[row] - crow[begin]);
+        const to = offsetsAt + 4 * (crow[row + 1] - crow[begin]);
+        for (let i = 0; i < height; i += TILE_ROWS) {
+          const tileRows = Math.min(TILE_ROWS, height - i);
+          const y = yAt + 4 * ((row - begin) * r + i) * width;
+          const count = width / (LANES * tileVectors(tileRows));
+          tiles[tileRows - 1](weights + 4 * i * c, from, to, blockBytes, 4 * c, 0, y, 4 * width, count);
+        }
+      }
+      fromPanel(floats, yAt / 4, width, rows, bias, begin * r, Math.min(end * r, n), out, first * n, n);
+      begin = end;
+    }
+  }
+  return true;
+}
+
+/** panel[feature][lane] from x[lane][feature]; what is beyond either is zero. */
+function toPanel(
+  x: Float32Array,
+  from: number,
+  rows: number,
+  k: number,
+  panel: Float32Array,
+  width: number,
+  columns: number,
+): void {
+  for (let f = 0; f < k; f++) {
+    let at = from + f;
+    const line = f * width;
+    for (let lane = 0; lane < rows; lane++) {
+      panel[line + lane] = x[at];
+      at += k;
+    }
+    for (let lane = rows; lane < width; lane++) panel[line + lane] = 0;
+  }
+  panel.fill(0, k * width, columns * width);
+}
+
+/** out[lane][feature] of features [begin, end) from panel[feature - begin][lane], plus bias. */
+function fromPanel(
+  panel: Float32Array,
+  from: number,
+  width: number,
+  rows: number,
+  bias: Float32Array | null,
+  begin: number,
+  end: number,
+  out: Float32Array,
+  to: number,
+  n: number,
+): void {
+  for (let feature = begin; feature < end; feature++) {
+    const line = from + (feature - begin) * width;
+    const b = bias === null ? 0 : bias[feature];
+    let at = to + feature;
+    for (let lane = 0; lane < rows; lane++) {
+      out[at] = panel[line + lane] + b;
+      at += n;
+    }
+  }
+}

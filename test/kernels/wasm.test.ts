@@ -1,0 +1,84 @@
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import type { BsrArrays } from '../../lib/kernels/kernels.ts';
+import { portableKernels } from '../../lib/kernels/portable.ts';
+import { rowsForward } from '../../lib/kernels/rows-forward.ts';
+import { wasmForward } from '../../lib/kernels/wasm-forward.ts';
+import { expected, makeCase } from './cases.ts';
+
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.resetModules();
+});
+
+function single(k: number, column: number, value: number): BsrArrays {
+  return {
+    shape: [1, k],
+    blockShape: [1, 1],
+    crowIndices: Int32Array.of(0, 1),
+    colIndices: Int32Array.of(column),
+    values: Float32Array.of(value),
+  };
+}
+
+describe('wasmForward', () => {
+  it('is what portable layers run, and gives what plain JS gives', () => {
+    // Several parts of the weights, panels of 64, 64 and 22 batch rows, edges that no block fits.
+    for (const block of [
+      [16, 16],
+      [5, 7],
+      [3, 1],
+    ] as [number, number][]) {
+      const c = makeCase(41, [900, 517], block, 0.7, 150, 'none');
+      const out = new Float32Array(c.m * 900);
+      const plain = new Float32Array(c.m * 900);
+      const served = new Float32Array(c.m * 900);
+      expect(4 * c.matrix.values.length).toBeGreaterThan(2 ** 20);
+      expect(wasmForward(c.matrix, c.bias, c.x, c.m, out)).toBe(true);
+      rowsForward(c.matrix, c.bias, c.x, c.m, plain);
+      portableKernels.packLayer(c.matrix, c.bias, 'none', 1).forward(c.x, c.m, served);
+      expect(served).toEqual(out);
+      const { bound } = expected(c);
+      for (let i = 0; i < out.length; i++) {
+        if (!(Math.abs(out[i] - plain[i]) <= 2 * bound[i])) expect.fail(`${block}: element ${i}`);
+      }
+    }
+  });
+
+  it('keeps the rows of a batch apart', () => {
+    const c = makeCase(42, [30, 40], [4, 4], 0.8, 21, 'none');
+    const clean = new Float32Array(21 * 30);
+    wasmForward(c.matrix, c.bias, c.x, 21, clean);
+    c.x.fill(Number.NaN, 5 * 40, 6 * 40);
+    const out = new Float32Array(21 * 30);
+    wasmForward(c.matrix, c.bias, c.x, 21, out);
+    out.copyWithin(5 * 30, 6 * 30, 7 * 30);
+    clean.copyWithin(5 * 30, 6 * 30, 7 * 30);
+    expect(out).toEqual(clean);
+  });
+
+  it('says so where it would need too much memory, and the layer goes on without it', () => {
+    const k = 5_000_000;
+    const w = single(k, k - 1, 3);
+    const x = new Float32Array(2 * k);
+    x[2 * k - 1] = 2;
+    const out = new Float32Array(2);
+    expect(wasmForward(w, null, x, 2, out)).toBe(false);
+    portableKernels.packLayer(w, null, 'none', 1).forward(x, 2, out);
+    expect([...out]).toEqual([0, 6]);
+  });
+
+  it.each([undefined, { validate: () => false }])(
+    'is done without where WebAssembly is %o',
+    async (found) => {
+      vi.resetModules();
+      vi.stubGlobal('WebAssembly', found);
+      const { portableKernels: kernels } = await import('../../lib/kernels/portable.ts');
+      const layer = kernels.packLayer(single(2, 1, 3), null, 'none', 1);
+      const out = new Float32Array(3);
+      layer.forward(Float32Array.of(1, 2, 3, 4, 5, 6), 3, out);
+      expect([...out]).toEqual([6, 12, 18]);
+      expect(layer.info(3).kernel).toBe('rows');
+      expect(portableKernels.packLayer(single(2, 1, 3), null, 'none', 1).info(3).kernel).toBe('panels');
+    },
+  );
+});
