@@ -130,7 +130,7 @@ export async function measureServing() {
     const [dense, js, portable] = await withoutNative(side);
     results.push(
       {
-        name: `pure JS over dense JS, ${side}x${side}, 90 %, M = 32`,
+        name: `without native code, over dense JS, ${side}x${side}, 90 %, M = 32`,
         unit: 'x dense',
         target: 7,
         worst: dense / js,

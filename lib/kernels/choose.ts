@@ -49,7 +49,7 @@ function choose(): Kernels {
     const error = unavailable(cause);
     if (backend === 'native') throw error;
     process.emitWarning(
-      `${error.message}; the slower pure JavaScript path serves instead`,
+      `${error.message}; the slower path without native code serves instead`,
       'BlocksparseWarning',
     );
     return portableKernels;

@@ -51,7 +51,7 @@ export interface PackedLayer {
   info(m: number): LayerInfo;
 }
 
-/** Packed layers run one after the other; activations stay in panels between them. */
+/** Packed layers run one after the other; between them activations stay as the next wants them. */
 export interface PackedChain {
   forward(x: Float32Array, m: number, out: Float32Array): void;
   forwardAsync(x: Float32Array, m: number): Promise<Float32Array>;

@@ -2,7 +2,7 @@ import { activationFunctions } from './activation.ts';
 import type { Activation, BsrArrays } from './kernels.ts';
 
 /**
- * The forward product in plain JS, for single batch rows and for engines without WebAssembly: out[M, N] =
+ * The forward product in plain JS, for single batch rows and where WebAssembly or its memory is missing: out[M, N] =
  * x[M, K] . W^T + bias, row-major. Tiles of sums in local variables, which the compiler keeps in registers. Sums
  * are float64: V8 computes no float32, and rounding each sum to it by Math.fround takes twice the time.
  */

@@ -48,7 +48,12 @@ function load(): Module | null {
   if (typeof WebAssembly === 'object') {
     const code = tileModule();
     if (WebAssembly.validate(code)) {
-      const { exports } = new WebAssembly.Instance(new WebAssembly.Module(code));
+      let exports: Record<string, unknown>;
+      try {
+        ({ exports } = new WebAssembly.Instance(new WebAssembly.Module(code)));
+      } catch {
+        return null; // an embedder that forbids code, or too little address space
+      }
       const tiles = Array.from({ length: TILE_ROWS }, (_, i) => exports[`tile${i + 1}`] as Tile);
       module = {
         memory: exports.memory as Memory,

@@ -1,6 +1,6 @@
 /**
  * The tiles of wasm-forward.ts as a WebAssembly module, put together here: WebAssembly has vectors of four
- * float32, which JavaScript has not, and every engine that runs Node.js modules compiles it.
+ * float32, which JavaScript has not. Most engines compile it; wasm-forward.ts does without elsewhere.
  */
 
 /** Rows of a tile, at most, and vectors of the batch a tile of so many rows takes: eight sums at least. */

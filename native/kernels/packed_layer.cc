@@ -85,13 +85,17 @@ void PackedLayer::ForwardRows(const float* x, int64_t m, int64_t x_lines, float*
   struct Job {
     const PackedLayer* layer;
     RowsForwardArgs args;
-    int64_t copied;  // floats of x by lines
+    float* scratch;  // for each part `copied` floats of x by lines; or null
+    int64_t copied;
     int64_t parts;
   };
-  Job job{this, RowsArgs(x, m, y), 0, threads};
+  Job job{this, RowsArgs(x, m, y), nullptr, 0, threads};
   job.args.x_lines = x_lines;
   job.args.y_lines = y_lines;
-  if (x_lines == 0 && TakesLines(m)) job.copied = LinesFloats(k_, std::min(m, 2 * kPanel));
+  if (x_lines == 0 && TakesLines(m)) {
+    job.copied = LinesFloats(k_, std::min(m, 2 * kPanel));
+    job.scratch = scratch_x.Reserve(job.copied * job.parts);
+  }
   ParallelFor(
       job.parts, threads,
       [](void* context, int64_t part) {
@@ -100,7 +104,7 @@ void PackedLayer::ForwardRows(const float* x, int64_t m, int64_t x_lines, float*
         RowsForwardArgs args = job.args;
         args.begin = RowSplit(ptr.data(), job.args.end, part, job.parts);
         args.end = RowSplit(ptr.data(), job.args.end, part + 1, job.parts);
-        if (job.copied > 0) args.scratch = scratch_x.Reserve(job.copied);
+        if (job.scratch != nullptr) args.scratch = job.scratch + part * job.copied;
         job.layer->table_->rows_forward(args);
       },
       &job);
@@ -167,9 +171,9 @@ void RunPanel(const ChainJob& job, int64_t panel, int threads) {
 }
 
 // Row-major layers one after the other, on kPanel batch rows at a time, so that activations stay in the
-// cache; the last part has what is left, never fewer than kRowsInOrder, for the bits of the whole batch.
-// Between layers they lie by lines where the next one wants them so. `split`: threads may share a layer's
-// block rows.
+// cache, or all of them (`parts` 1); the last part has what is left, never fewer than kRowsInOrder, for the
+// bits of the whole batch. Between layers they lie by lines where the next one wants them so. `split`:
+// threads may share a layer's block rows.
 void RunRows(const ChainJob& job, int64_t part, int64_t parts, bool split) {
   const int64_t row = part * kPanel;
   const int64_t rows = part == parts - 1 ? job.m - row : kPanel;

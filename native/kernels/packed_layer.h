@@ -55,8 +55,8 @@ class PackedLayer {
   int threads_;
 };
 
-// Runs layers one after the other on a row-major batch; between them activations stay in panels. A layer
-// alone is a chain of one.
+// Runs layers one after the other on a row-major batch; between them activations stay in panels, or
+// row-major where every layer goes so. A layer alone is a chain of one.
 void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* x, int64_t m, float* y);
 
 }  // namespace blocksparse

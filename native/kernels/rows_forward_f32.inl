@@ -130,8 +130,9 @@ inline __attribute__((noinline)) void CopyRows(const float* from, int64_t from_s
 // Weights that tiles of one kind go through before the next kind does: half of the smallest L2.
 constexpr int64_t kSpanWeights = 32 * 1024;
 
-// Weights too many for caches that follow by themselves, and the batch from which there is work enough to
-// fetch them behind.
+// Layers of more weights than these, 4 MB, come from beyond L2, and mostly from memory where a network is
+// larger than one layer: what fetches ahead by itself stops at each page. From kFarBatch on there are
+// products enough to hide it behind.
 constexpr int64_t kFarWeights = 1024 * 1024;
 constexpr int64_t kFarBatch = 16;
 
@@ -139,11 +140,13 @@ inline int64_t WeightsOf(const RowsForwardArgs& a) {
   return int64_t{a.w.ptr[a.end] - a.w.ptr[a.begin]} * a.w.r * a.w.c;
 }
 
-// Whether tiles of single vectors take x from a copy. With 32 registers they have 24 batch rows, more than
-// there are registers to point at them in place; the copy costs as much as some 50 products of each x, and
-// loops over fewer columns than these gain less.
+// Whether tiles of single vectors take x from a copy. Where a vector is a line and there are 32 registers
+// they have 24 batch rows, more than there are registers to point at them in place.
 constexpr bool kCopies = Vec::kUnrolled && kHalves == 1;
+// A copied x costs as much as some 50 of its products, and gains a fifth of each.
 constexpr int64_t kLeastUses = 64;
+// Smaller batches fill no tile of more than twelve; blocks of fewer columns leave the address to one pointer
+// for too short a loop.
 constexpr int64_t kLeastCopied = 16;
 constexpr int64_t kLeastColumns = 4;
 
@@ -153,8 +156,8 @@ bool TakesLines(const RowsForwardArgs& a) {
   return WeightsOf(a) >= kLeastUses * a.w.in;
 }
 
-// Copies batch rows by lines, few lines of each row at a time: all of them would go from page to page of the
-// copy.
+// Copies batch rows by lines, eight lines of each row at a time: a whole row would go through as many pages
+// of the copy as it has lines.
 void CopyLines(const float* x, int64_t in, int64_t rows, float* to, int64_t lines) {
   constexpr int kTogether = 8;
   int64_t k = 0;
@@ -332,7 +335,7 @@ void ManyRows(const RowsForwardArgs& a, Input x, RowSpan rows, int64_t first, in
     const int64_t left = m - sample;
     return left / batch - (left >= batch && left % batch == uneven);
   };
-  // 12 x 2 or 6 x 4 vectors with 32 registers; 6 x 2 or 3 x 4 with 16.
+  // 12 x 2, 6 x 4 or, by lines, 24 x 1 vectors with 32 registers; 6 x 2 or 3 x 4 with 16.
   constexpr bool kMany = Vec::kRegisters == 32;
   if constexpr (V == 1 && std::is_same_v<Input, ByLines>) {
     take(std::integral_constant<int, 24>(), most(24, 8));
@@ -527,12 +530,14 @@ void RowsPanel(const RowsForwardArgs& a, Input x, int64_t sample, int64_t m) {
 }
 
 void RowsForward(const RowsForwardArgs& a) {
+  // A thread's part may have none, and pairs would take one.
+  if (a.begin >= a.end) return;
   if (a.w.r == 1 && a.w.c > kSmallSide) return DotForward(a);
   if constexpr (kCopies) {
     if (a.x_lines > 0) return RowsPanel(a, ByLines{a.x, a.x_lines}, 0, a.m);
   }
-  // Of weights and batch, what is larger is read once: rows of more weights than a panel has inputs meet two
-  // panels at a time.
+  // A panel of x stays in L2 while all weights pass by, once for each panel. Where a block row alone has as
+  // many weights as L2 holds, it is the batch that passes by, and each pass is to be a long one.
   const int64_t panel = WeightsOf(a) > (a.end - a.begin) * 2 * kSpanWeights ? 2 * kPanel : kPanel;
   for (int64_t sample = 0; sample < a.m; sample += panel) {
     const int64_t m = a.m - sample < panel ? a.m : sample + panel;

@@ -72,8 +72,8 @@ struct RowsForwardArgs {
   int64_t m;
   int64_t begin, end;
   float* scratch;  // to copy x by lines: [LinesFloats(in, batch rows of two panels or m)]; or null
-  int64_t x_lines,
-      y_lines;  // above 0: x lies, or y is to lie, by that many lines; blocks of y have kLanes rows
+  // Above 0: x lies, or y is to lie, by that many lines; blocks that give y so have kLanes rows.
+  int64_t x_lines, y_lines;
 };
 
 // gradient[block][i][j] = sum over the batch of dy[row][.] * x[col][.], in panels, for block rows [begin,

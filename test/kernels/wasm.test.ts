@@ -67,18 +67,26 @@ describe('wasmForward', () => {
     expect([...out]).toEqual([0, 6]);
   });
 
-  it.each([undefined, { validate: () => false }])(
-    'is done without where WebAssembly is %o',
-    async (found) => {
-      vi.resetModules();
-      vi.stubGlobal('WebAssembly', found);
-      const { portableKernels: kernels } = await import('../../lib/kernels/portable.ts');
-      const layer = kernels.packLayer(single(2, 1, 3), null, 'none', 1);
-      const out = new Float32Array(3);
-      layer.forward(Float32Array.of(1, 2, 3, 4, 5, 6), 3, out);
-      expect([...out]).toEqual([6, 12, 18]);
-      expect(layer.info(3).kernel).toBe('rows');
-      expect(portableKernels.packLayer(single(2, 1, 3), null, 'none', 1).info(3).kernel).toBe('panels');
-    },
-  );
+  class Refused {
+    constructor() {
+      throw new RangeError('WebAssembly.Instance(): Out of memory');
+    }
+  }
+  const missing: [string, unknown][] = [
+    ['missing', undefined],
+    ['without vectors', { validate: (): boolean => false }],
+    ['refused', { validate: (): boolean => true, Module: Object, Instance: Refused }],
+  ];
+
+  it.each(missing)('is done without where WebAssembly is %s', async (_what, found) => {
+    vi.resetModules();
+    vi.stubGlobal('WebAssembly', found);
+    const { portableKernels: kernels } = await import('../../lib/kernels/portable.ts');
+    const layer = kernels.packLayer(single(2, 1, 3), null, 'none', 1);
+    const out = new Float32Array(3);
+    layer.forward(Float32Array.of(1, 2, 3, 4, 5, 6), 3, out);
+    expect([...out]).toEqual([6, 12, 18]);
+    expect(layer.info(3).kernel).toBe('rows');
+    expect(portableKernels.packLayer(single(2, 1, 3), null, 'none', 1).info(3).kernel).toBe('panels');
+  });
 });
