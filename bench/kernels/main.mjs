@@ -5,7 +5,7 @@
  *     npm run bench -- --all                                     the whole grid, hours
  *     npm run bench -- --block 16x16 --batch 128 --sparsity 90   any cells; also --shape, --threads; with commas
  *     npm run bench -- --goals                                   what the kernels are meant to reach, and do
- *     npm run bench -- --serving                                 what a call costs, the event loop, pure JavaScript
+ *     npm run bench -- --serving                                 what a call costs, the event loop, no native code
  *     npm run bench -- --out FOLDER                              also results.json, tables.md and plots (SVG)
  *
  * `ours` is BsrLinear.forward: row-major in and out, the call from JavaScript included. `network` is one layer

@@ -61,8 +61,8 @@ function choose(): Kernels {
 let chosen: Kernels | undefined;
 
 /**
- * The backend that serves this process: the native addon on the best instruction set of the machine, or pure JS
- * with a one-time warning when no addon loads. BLOCKSPARSE_BACKEND=native|js, BLOCKSPARSE_ISA and
+ * The backend that serves this process: the native addon on the best instruction set of the machine, or
+ * WebAssembly and JS, with a one-time warning, when no addon loads. BLOCKSPARSE_BACKEND=native|js, BLOCKSPARSE_ISA and
  * BLOCKSPARSE_THREADS override; a value that cannot be had throws BlocksparseError NATIVE_UNAVAILABLE.
  */
 export function kernels(): Kernels {

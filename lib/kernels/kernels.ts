@@ -1,6 +1,6 @@
 /**
- * What a backend computes. The native addon and the pure-JS path implement this interface; everything above
- * it is written once. Arguments are checked by each backend where a wrong one could do harm.
+ * What a backend computes. The native addon and the path without it (WebAssembly, JS) implement this interface;
+ * everything above it is written once. Arguments are checked by each backend where a wrong one could do harm.
  *
  * Panels: activations between layers are feature-major, in panels of PANEL batch rows. A batch of M rows and F
  * features takes F * padBatch(M) floats; panel p starts at p * PANEL * F and is [F][w], with w = PANEL, the
