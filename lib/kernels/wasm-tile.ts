@@ -51,6 +51,7 @@ const get = (local: number) => [0x20, ...leb(local)];
 const set = (local: number) => [0x21, ...leb(local)];
 const constant = (value: number) => [0x41, ...sleb(value)];
 const add = [0x6a];
+const subtract = [0x6b];
 const loop = [0x03, EMPTY];
 const block = [0x02, EMPTY];
 const end = [0x0b];
@@ -108,7 +109,7 @@ function tileCode(rows: number): number[] {
     ...advance(w, get(rowBytes)),
     ...[...loop, ...oneColumn, ...get(row[0]), ...get(w), ...less, ...branchIf(0), ...end],
     // w stands a row into the block.
-    ...[...get(w), ...get(rowBytes), 0x6b, ...get(blockBytes), ...add, ...set(w)],
+    ...[...get(w), ...get(rowBytes), ...subtract, ...get(blockBytes), ...add, ...set(w)],
     ...advance(offset, constant(4)),
   ];
   const body = [
