@@ -93,7 +93,7 @@ void PackedLayer::ForwardRows(const float* x, int64_t m, int64_t x_lines, float*
   job.args.x_lines = x_lines;
   job.args.y_lines = y_lines;
   if (x_lines == 0 && TakesLines(m)) {
-    job.copied = LinesFloats(k_, std::min(m, 2 * kPanel));
+    job.copied = LinesFloats(k_, std::min(m, CopiedRows(k_)));
     job.scratch = scratch_x.Reserve(job.copied * job.parts);
   }
   ParallelFor(

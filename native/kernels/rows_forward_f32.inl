@@ -538,7 +538,8 @@ void RowsForward(const RowsForwardArgs& a) {
   }
   // A panel of x stays in L2 while all weights pass by, once for each panel. Where a block row alone has as
   // many weights as L2 holds, it is the batch that passes by, and each pass is to be a long one.
-  const int64_t panel = WeightsOf(a) > (a.end - a.begin) * 2 * kSpanWeights ? 2 * kPanel : kPanel;
+  const bool long_rows = WeightsOf(a) > (a.end - a.begin) * 2 * kSpanWeights;
+  const int64_t panel = a.scratch != nullptr ? CopiedRows(a.w.in) : long_rows ? 2 * kPanel : kPanel;
   for (int64_t sample = 0; sample < a.m; sample += panel) {
     const int64_t m = a.m - sample < panel ? a.m : sample + panel;
     if constexpr (kCopies) {

@@ -34,6 +34,13 @@ constexpr int64_t Lines(int64_t rows) { return rows | 1; }
 constexpr int64_t LinesFloats(int64_t columns, int64_t rows) {
   return (columns + kLanes - 1) / kLanes * kLanes * Lines(rows);
 }
+// Batch rows that are copied by lines at a time: a panel, of wide layers fewer, for a megabyte that stays in
+// L2.
+constexpr int64_t CopiedRows(int64_t columns) {
+  int64_t rows = kPanel;
+  while (rows > kLanes && rows * columns > 256 * 1024) rows /= 2;
+  return rows;
+}
 
 // A block-sparse operand as a kernel walks it: out x in, in blocks of r x c. Element (i, j) of entry e lies
 // at values[block(e) * r * c + i * row_stride + j * col_stride], so that the same loops read a matrix, its
@@ -71,7 +78,7 @@ struct RowsForwardArgs {
   float* y;
   int64_t m;
   int64_t begin, end;
-  float* scratch;  // to copy x by lines: [LinesFloats(in, batch rows of two panels or m)]; or null
+  float* scratch;  // to copy x by lines: [LinesFloats(in, CopiedRows(in) or m)]; or null
   // Above 0: x lies, or y is to lie, by that many lines; blocks that give y so have kLanes rows.
   int64_t x_lines, y_lines;
 };

@@ -57,6 +57,12 @@ describe('known answers', () => {
 });
 
 describe.each(implementations)('$isa', (k) => {
+  it('forward: a layer so wide that its batch is copied in parts', () => {
+    const c = makeCase(51, [112, 4200], [16, 16], 0.7, 33, 'none');
+    const { y, bound } = expected(c);
+    expectClose(forward(k, c), y, bound, 'wide');
+  });
+
   it(`forward: ${cases.length} shapes within the derived tolerance`, () => {
     for (const c of cases) {
       const { y, bound } = expected(c);
