@@ -5,6 +5,7 @@ import { loadAddon, nativeKernels } from '../../dist/kernels/native.js';
 import { chainCandidates, chainTime, operands, peakCandidate, variant } from './group.mjs';
 import { check, denseProduct, interleave, randomMask, randoms } from './measure.mjs';
 import { timed } from './peers.mjs';
+import { tileOf, tileShares } from './tiles.mjs';
 
 const SIDE = 768;
 const M = 128;
@@ -91,7 +92,12 @@ async function avx2({ machine }) {
   return Math.min(...shares);
 }
 
-/** Like the goals of the grid: { name, unit, target, worst }, and `atMost` where less is better. */
+const limitOf = async (machine, isa) => {
+  const tile = tileOf(isa, '16x16', M);
+  return tile && { tile, ...(await tileShares(machine, isa, [tile]))(tile) };
+};
+
+/** Like the goals of the grid: { name, unit, target, worst }, `limit` where a tile's is known. */
 export async function measureExtras(machine, isa) {
   const context = { machine, isa };
   const results = [];
@@ -113,6 +119,7 @@ export async function measureExtras(machine, isa) {
       unit: 'AVX2 peak',
       target: 0.88,
       worst: await avx2(context),
+      limit: await limitOf(machine, 'avx2'),
     });
   return results;
 }

@@ -23,6 +23,7 @@ import {
   markdown,
   slowerThanDense,
 } from './summary.mjs';
+import { tileOf, tileShares } from './tiles.mjs';
 
 /** Half of this kind of machine's L2 and L3, so that all of it stays there, and far more than any cache. */
 const LEVELS = { L2: 512 * 1024, L3: 8 * 1024 * 1024, DRAM: 512 * 1024 * 1024 };
@@ -94,6 +95,22 @@ async function measure(list, peers, isa) {
   return rows;
 }
 
+/** Each goal with its `limit`: what the machine does in its place when it does nothing else. */
+async function withLimits(goals, machine, { isa, bandwidth }) {
+  const tiles = new Map(
+    goals
+      .filter(({ unit, cell }) => unit === 'peak' && cell !== undefined)
+      .map((one) => [one, tileOf(isa, one.cell.block, one.cell.batch)])
+      .filter(([, tile]) => tile !== undefined),
+  );
+  const shares = await tileShares(machine, isa, [...tiles.values()]);
+  return goals.map((one) => {
+    const tile = tiles.get(one);
+    if (tile !== undefined) return { ...one, limit: { tile, ...shares(tile) } };
+    return one.level === undefined ? one : { ...one, limit: { [one.level]: bandwidth[1][one.level] } };
+  });
+}
+
 function printSlower(rows) {
   const slower = slowerThanDense(rows);
   console.log(`\nslower than our own dense by more than 5 %: ${slower.length} of ${rows.length} cells`);
@@ -125,7 +142,10 @@ export async function run({ selection, goals, serving, out }) {
   const results = { about, rows };
   if (goals) {
     results.goals = [...judge(rows), ...(await measureServing())];
-    if (peers.machine) results.goals.push(...(await measureExtras(peers.machine, about.isa)));
+    if (peers.machine) {
+      results.goals = await withLimits(results.goals, peers.machine, about);
+      results.goals.push(...(await measureExtras(peers.machine, about.isa)));
+    }
     console.log(`\n${goalTable(results.goals)}`);
   } else {
     for (const table of breakEvenTables(rows)) console.log(`\n${table}`);

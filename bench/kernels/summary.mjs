@@ -131,7 +131,10 @@ const inUnit = (value, unit) =>
     ? `${percent(value, 0)} ${unit}`
     : `${significant(value)} ${unit}`;
 
-/** The goals, each with its worst cell. `target` null: measured, but without a number to reach. */
+/**
+ * The goals, each with its worst cell and what limits it (machine.cc). `target` null: measured, but without a number
+ * to reach.
+ */
 export function goalTable(goals) {
   return textTable({
     columns: [
@@ -141,16 +144,26 @@ export function goalTable(goals) {
       right('median'),
       { title: 'reached' },
       { title: 'worst cell' },
+      { title: 'limit' },
     ],
-    rows: goals.map(({ name, unit, target, worst, median, reached, cells, cell, atMost }) => [
+    rows: goals.map(({ name, unit, target, worst, median, reached, cells, cell, atMost, limit }) => [
       name,
       target === null ? '-' : `${atMost ? '<= ' : ''}${inUnit(target, unit)}`,
       inUnit(worst, unit),
       median === undefined ? '' : inUnit(median, unit),
       verdict(target, atMost ? -worst : worst, atMost ? -target : target, reached, cells),
       cell === undefined ? '' : cellName(cell),
+      limitText(limit, unit),
     ]),
   });
+}
+
+/** A bare tile with its operands from L1 and from L2, or plain reading. */
+function limitText(limit, unit) {
+  if (limit === undefined) return '';
+  const { tile, ...levels } = limit;
+  const rates = Object.entries(levels).map(([level, value]) => `${level} ${inUnit(value, unit)}`);
+  return `${tile === undefined ? 'reading' : `tile ${tile.join('x')}`}, ${rates.join(', ')}`;
 }
 
 function verdict(target, value, least, reached, cells) {

@@ -1,10 +1,14 @@
-// What the machine can do at most, measured: multiply-adds from registers alone, and reading from each level
-// of memory. Compiler vectors only: no code of the product is in it.
+// What the machine can do at most, measured: multiply-adds from registers alone, those of a kernel's tile
+// with operands from L1 and L2, and reading from each level of memory. Compiler vectors only: no code of the
+// product is in it.
 #include <napi.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
+#include <iterator>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -38,15 +42,71 @@ constexpr int64_t kRounds = 4096;
   for (int i = 1; i < 8; ++i) sum[0] += sum[i];                                            \
   return sum[0][0];
 
+// What a tile of R x C vectors does and nothing else: for each column R numbers broadcast, C vectors loaded,
+// R x C multiply-adds, what there is less of first; S sums take the columns in turn. So many columns, over
+// and over: few come from L1, many from L2, in order.
+constexpr int64_t kMostColumns = 1024;
+constexpr int64_t kMostRows = 24;
+constexpr int64_t kMostVectors = 4;
+constexpr int64_t kTileColumns = 4096;  // of a call
+#define TILE_LOOP(V, PIN, R, C, S)                                                             \
+  constexpr int kLanes = sizeof(V) / sizeof(float);                                            \
+  V sum[S][R][C] = {};                                                                         \
+  for (int64_t round = 0; round < kTileColumns / columns; ++round) {                           \
+    const float* number = p;                                                                   \
+    const float* vector = p + columns * R;                                                     \
+    asm volatile("" : "+r"(number), "+r"(vector));                                             \
+    for (int64_t k = 0; k < columns; k += S) {                                                 \
+      _Pragma("GCC unroll 2") for (int s = 0; s < S; ++s, number += R, vector += C * kLanes) { \
+        if (C > R) {                                                                           \
+          V all[R];                                                                            \
+          _Pragma("GCC unroll 4") for (int r = 0; r < R; ++r) {                                \
+            all[r] = number[r] - V{};                                                          \
+            asm("" : PIN(all[r]));                                                             \
+          }                                                                                    \
+          _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {                                \
+            V one;                                                                             \
+            std::memcpy(&one, vector + c * kLanes, sizeof(V));                                 \
+            asm("" : PIN(one));                                                                \
+            _Pragma("GCC unroll 4") for (int r = 0; r < R; ++r) sum[s][r][c] += all[r] * one;  \
+          }                                                                                    \
+        } else {                                                                               \
+          V one[C];                                                                            \
+          _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {                                \
+            std::memcpy(&one[c], vector + c * kLanes, sizeof(V));                              \
+            asm("" : PIN(one[c]));                                                             \
+          }                                                                                    \
+          _Pragma("GCC unroll 24") for (int r = 0; r < R; ++r) {                               \
+            const V all = number[r] - V{};                                                     \
+            _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) sum[s][r][c] += all * one[c];  \
+          }                                                                                    \
+        }                                                                                      \
+      }                                                                                        \
+    }                                                                                          \
+  }                                                                                            \
+  V total = {};                                                                                \
+  for (auto& rows : sum) {                                                                     \
+    for (auto& row : rows) {                                                                   \
+      for (const V& one : row) total += one;                                                   \
+    }                                                                                          \
+  }                                                                                            \
+  return total[0];
+
 typedef float V4 __attribute__((vector_size(16)));
 typedef float V8 __attribute__((vector_size(32)));
 typedef float V16 __attribute__((vector_size(64)));
+
+struct Tile {
+  int rows, vectors;
+  float (*run)(const float* p, int64_t columns);
+};
 
 struct Isa {
   const char* name;
   int lanes;
   float (*fma)();
   float (*read)(const float* p, int64_t count);
+  std::vector<Tile> tiles;
 };
 
 #if defined(__x86_64__)
@@ -58,8 +118,29 @@ __attribute__((target("sse2"))) float Fma128() { FMA_LOOP(V4, PIN_X) }
 __attribute__((target("avx512f"))) float Read512(const float* p, int64_t count) { READ_LOOP(V16) }
 __attribute__((target("avx2,fma"))) float Read256(const float* p, int64_t count) { READ_LOOP(V8) }
 __attribute__((target("sse2"))) float Read128(const float* p, int64_t count) { READ_LOOP(V4) }
+template <int R, int C>
+__attribute__((target("avx512f"))) float Tile512(const float* p, int64_t columns) {
+  TILE_LOOP(V16, PIN_V, R, C, (R < 4 ? 2 : 1))
+}
+template <int R, int C>
+__attribute__((target("avx2,fma"))) float Tile256(const float* p, int64_t columns) {
+  TILE_LOOP(V8, PIN_X, R, C, (R < 4 && C < 4 ? 2 : 1))
+}
+// Those that kernels/tiles.mjs names.
+#define TILE512(R, C) \
+  { R, C, Tile512<R, C> }
+#define TILE256(R, C) \
+  { R, C, Tile256<R, C> }
 const Isa kIsas[] = {
-    {"avx512", 16, Fma512, Read512}, {"avx2", 8, Fma256, Read256}, {"sse2", 4, Fma128, Read128}};
+    {"avx512",
+     16,
+     Fma512,
+     Read512,
+     {TILE512(8, 1), TILE512(16, 1), TILE512(24, 1), TILE512(8, 2), TILE512(12, 2), TILE512(2, 2),
+      TILE512(3, 2), TILE512(4, 2), TILE512(5, 2), TILE512(6, 2), TILE512(4, 4), TILE512(5, 4),
+      TILE512(6, 4)}},
+    {"avx2", 8, Fma256, Read256, {TILE256(4, 2), TILE256(5, 2), TILE256(6, 2), TILE256(3, 4), TILE256(3, 2)}},
+    {"sse2", 4, Fma128, Read128, {}}};
 
 bool Has(const std::string& isa) {
   if (isa == "avx512") return __builtin_cpu_supports("avx512f");
@@ -70,7 +151,7 @@ bool Has(const std::string& isa) {
 #define PIN_W(v) "+w"(v)
 float Fma128() { FMA_LOOP(V4, PIN_W) }
 float Read128(const float* p, int64_t count) { READ_LOOP(V4) }
-const Isa kIsas[] = {{"neon", 4, Fma128, Read128}};
+const Isa kIsas[] = {{"neon", 4, Fma128, Read128, {}}};
 bool Has(const std::string&) { return true; }
 #endif
 
@@ -116,6 +197,30 @@ Napi::Value FmaFlops(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), 2.0 * kSums * kRounds * Find(info[0]).lanes);
 }
 
+// (isa, rows, vectors, columns, calls): milliseconds of calls * tileFlops of that tile on one thread.
+Napi::Value RunTile(const Napi::CallbackInfo& info) {
+  const Isa& isa = Find(info[0]);
+  const int rows = info[1].As<Napi::Number>().Int32Value();
+  const int vectors = info[2].As<Napi::Number>().Int32Value();
+  const int64_t columns = info[3].As<Napi::Number>().Int64Value();
+  const int64_t calls = info[4].As<Napi::Number>().Int64Value();
+  const auto tile = std::find_if(isa.tiles.begin(), isa.tiles.end(),
+                                 [&](const Tile& one) { return one.rows == rows && one.vectors == vectors; });
+  if (tile == isa.tiles.end() || columns < 1 || columns > kMostColumns || kTileColumns % columns != 0)
+    throw Napi::RangeError::New(info.Env(), "no such tile");
+  alignas(64) static float data[kMostColumns * (kMostRows + kMostVectors * 16)];
+  std::iota(std::begin(data), std::end(data), 0.5f);
+  return Timed(info.Env(), 1, [&](int) {
+    for (int64_t i = 0; i < calls; ++i) sink = tile->run(data, columns);
+  });
+}
+
+// (isa, rows, vectors): floating-point operations of one call.
+Napi::Value TileFlops(const Napi::CallbackInfo& info) {
+  const double products = info[1].As<Napi::Number>().DoubleValue() * info[2].As<Napi::Number>().DoubleValue();
+  return Napi::Number::New(info.Env(), 2.0 * products * Find(info[0]).lanes * kTileColumns);
+}
+
 // (isa, threads, bytes, calls): milliseconds to read the bytes `calls` times on each thread, of its own
 // buffer.
 Napi::Value Read(const Napi::CallbackInfo& info) {
@@ -145,6 +250,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("isas", isas);
   exports.Set("fma", Napi::Function::New<Fma>(env));
   exports.Set("fmaFlops", Napi::Function::New<FmaFlops>(env));
+  exports.Set("tile", Napi::Function::New<RunTile>(env));
+  exports.Set("tileFlops", Napi::Function::New<TileFlops>(env));
   exports.Set("read", Napi::Function::New<Read>(env));
   return exports;
 }

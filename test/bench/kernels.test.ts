@@ -12,6 +12,7 @@ import {
   markdown,
   slowerThanDense,
 } from '../../bench/kernels/summary.mjs';
+import { tileOf } from '../../bench/kernels/tiles.mjs';
 
 interface Group {
   shape: string;
@@ -148,12 +149,26 @@ describe('the goals', () => {
         reached: 2,
         cells: 3,
         cell: rows[0],
+        limit: { tile: [8, 2], L1: 0.91, L2: 0.88 },
       },
       { name: 'cheap', target: 0.5, unit: 'µs', worst: 0.4, atMost: true },
       { name: 'open', target: null, unit: 'ms', worst: 3 },
     ]).split('\n');
-    expect(lines[2]).toMatch(/low .* 90 % peak .* 80 % peak .* 95 % peak .* no, 2 of 3 .*768x768/);
+    expect(lines[2]).toMatch(
+      /low .* 90 % peak .* 80 % peak .* 95 % peak .* no, 2 of 3 .*768x768.* tile 8x2, L1 91 % peak, L2 88 % peak$/,
+    );
     expect(lines[3]).toMatch(/cheap .*<= 0.50 µs .*0.40 µs .*yes/);
     expect(lines[4]).toMatch(/open .* - .*3.00 ms$/);
+  });
+
+  it('are limited by the tile that most of a cell goes through', () => {
+    expect(tileOf('avx512', '64x64', 128)).toEqual([12, 2]);
+    expect(tileOf('avx512', '16x16', 32)).toEqual([16, 1]);
+    expect(tileOf('avx512', '8x8', 32)).toEqual([8, 2]);
+    expect(tileOf('avx512', '5x5', 128)).toEqual([5, 4]);
+    expect(tileOf('avx512', '3x3', 128)).toEqual([3, 2]);
+    expect(tileOf('avx2', '16x16', 128)).toEqual([6, 2]);
+    expect(tileOf('avx2', '2x2', 128)).toBeUndefined();
+    expect(tileOf('neon', '16x16', 128)).toBeUndefined();
   });
 });
