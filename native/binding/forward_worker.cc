@@ -13,6 +13,12 @@ std::vector<const PackedLayer*> Pointers(const Layers& layers) {
   return pointers;
 }
 
+Napi::RangeError NoMemory(Napi::Env env, int64_t m) {
+  return Napi::RangeError::New(
+      env, "x must be a batch whose product fits in memory, beside those that wait; " + std::to_string(m) +
+               " rows do not");
+}
+
 void Turns::Add(ForwardWorker* worker) {
   waiting_.push_back(worker);
   Advance();
@@ -53,9 +59,7 @@ Napi::Value ForwardWorker::Start(Turns& turns, const Layers& layers, const Napi:
   try {
     worker = new ForwardWorker(info.Env(), layers, x, m);
   } catch (const std::bad_alloc&) {
-    throw Napi::RangeError::New(info.Env(),
-                                "x must be a batch whose product fits in memory, beside those that wait; " +
-                                    std::to_string(m) + " rows do not");
+    throw NoMemory(info.Env(), m);
   }
   const Napi::Promise promise = worker->deferred_.Promise();
   turns.Add(worker);
@@ -94,7 +98,8 @@ void ForwardWorker::OnOK() {
   }
 }
 
-void ForwardWorker::OnError(const Napi::Error& error) { Refuse(error); }
+// Nothing else fails while it runs.
+void ForwardWorker::OnError(const Napi::Error&) { Refuse(NoMemory(Env(), m_)); }
 
 void ForwardWorker::Refuse(const Napi::Error& error) {
   try {

@@ -52,6 +52,9 @@ class Turns {
   bool closed_ = false;
 };
 
+// A product of m batch rows that finds no memory for its result, or for what it copies.
+Napi::RangeError NoMemory(Napi::Env env, int64_t m);
+
 // x is copied before the call returns and the result is filled in on the main thread, so a buffer changed or
 // transferred meanwhile harms nothing.
 class ForwardWorker : public Napi::AsyncWorker {

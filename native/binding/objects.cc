@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <new>
 
 #include "args.h"
 
@@ -48,9 +49,13 @@ void ForwardInto(const Layers& layers, const Napi::CallbackInfo& info) {
   const Span<float> x = Floats(info[0], "x", m * layers.front()->k());
   const Span<float> out = Floats(info[2], "out", m * layers.back()->n());
   CheckApart(info.Env(), x, out);
-  if (layers.size() == 1) return layers[0]->Forward(x.data, m, out.data);
-  const auto pointers = Pointers(layers);
-  ForwardChain(pointers.data(), static_cast<int64_t>(pointers.size()), x.data, m, out.data);
+  try {
+    if (layers.size() == 1) return layers[0]->Forward(x.data, m, out.data);
+    const auto pointers = Pointers(layers);
+    ForwardChain(pointers.data(), static_cast<int64_t>(pointers.size()), x.data, m, out.data);
+  } catch (const std::bad_alloc&) {
+    throw NoMemory(info.Env(), m);
+  }
 }
 
 template <typename Object>

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <exception>
 #include <limits>
+#include <system_error>
 #include <thread>
+#include <utility>
 
 #if defined(_WIN32)
 #include <condition_variable>
@@ -95,7 +98,9 @@ class Pool {
         std::this_thread::yield();
       }
     }
+    const std::exception_ptr failure = std::exchange(failure_, nullptr);
     owned_.store(false, std::memory_order_release);
+    if (failure) std::rethrow_exception(failure);
     return true;
   }
 
@@ -106,18 +111,30 @@ class Pool {
   // As long, counted: a pause takes about 10 to 40 ns.
   static constexpr int kSpins = 2000;
 
+  // Those that the system refuses are done without.
   void Start(int workers) {
-    while (started_ < workers) {
-      std::thread([this] { Loop(); }).detach();
-      ++started_;
+    try {
+      while (started_ < workers) {
+        std::thread([this] { Loop(); }).detach();
+        ++started_;
+      }
+    } catch (const std::system_error&) {
     }
   }
 
+  // After a failure nobody begins another item, and the owner hears of the first one.
   void Work() {
-    for (;;) {
-      const int64_t item = next_.fetch_add(1, std::memory_order_relaxed);
-      if (item >= items_) return;
-      run_(context_, item);
+    try {
+      for (;;) {
+        const int64_t item = next_.fetch_add(1, std::memory_order_relaxed);
+        if (item >= items_) return;
+        run_(context_, item);
+      }
+    } catch (...) {
+      next_.store(items_, std::memory_order_relaxed);
+      monitor_.Lock();
+      if (!failure_) failure_ = std::current_exception();
+      monitor_.Unlock();
     }
   }
 
@@ -160,6 +177,7 @@ class Pool {
   int seats_ = 0;
   int parked_ = 0;
   int started_ = 0;
+  std::exception_ptr failure_;
   int64_t items_ = 0;
   void (*run_)(void*, int64_t) = nullptr;
   void* context_ = nullptr;

@@ -6,19 +6,38 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "../../native/cpu/isa.h"
 #include "../../native/kernels/packed_layer.h"
 #include "../../native/kernels/pattern.h"
 #include "../../native/kernels/table.h"
+#include "../../native/threads/pool.h"
+
+namespace {
+std::atomic<bool> no_memory{false};
+}  // namespace
+
+// What AlignedFloats allocates by.
+void* operator new(std::size_t size, std::align_val_t align) {
+  const auto to = static_cast<std::size_t>(align);
+  void* p = no_memory ? nullptr : std::aligned_alloc(to, (size + to - 1) / to * to);
+  if (p == nullptr) throw std::bad_alloc();
+  return p;
+}
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
 
 namespace {
 
@@ -412,6 +431,65 @@ void CheckChain(const KernelTable& table, const std::string& isa) {
   }
 }
 
+// What both threads of a job throw reaches its caller, and the pool takes the next job.
+void CheckPool() {
+  struct Job {
+    std::atomic<int> started{0};
+    bool fails;
+  };
+  // Each thread waits for the other, so neither can have both items.
+  const auto run = [](void* context, int64_t) {
+    Job& job = *static_cast<Job*>(context);
+    ++job.started;
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (job.started < 2) {
+      if (std::chrono::steady_clock::now() > end) Fail("the pool left a job to one thread");
+      std::this_thread::yield();
+    }
+    if (job.fails) throw std::bad_alloc();
+  };
+  for (bool fails : {false, true, true, false}) {
+    Job job{{}, fails};
+    bool failed = false;
+    try {
+      ParallelFor(2, 2, run, &job);
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
+    if (failed != fails) Fail("what a job of the pool threw did not reach its caller");
+  }
+}
+
+// Products that find no memory for their scratch say so, and the next is whole again.
+void CheckNoMemory(const KernelTable& table, const std::string& isa) {
+  for (int64_t block : {5, 16}) {
+    const Case c(31, {40, 400, block, block, 70, 0.6, Activation::kNone});
+    const auto layer_of = [&](int threads) {
+      return PackedLayer(table, c.matrix(), c.bias_or_null(), c.s.activation, threads, 0);
+    };
+    Floats expected(c.s.m * c.s.n), y(c.s.m * c.s.n);
+    layer_of(1).Forward(c.x.data(), c.s.m, expected.data());
+    for (int threads : {2, 1}) {
+      const PackedLayer layer = layer_of(threads);
+      bool refused = false;
+      // A thread of its own has no scratch yet.
+      std::thread([&] {
+        no_memory = true;
+        try {
+          layer.Forward(c.x.data(), c.s.m, y.data());
+        } catch (const std::bad_alloc&) {
+          refused = true;
+        }
+        no_memory = false;
+        layer.Forward(c.x.data(), c.s.m, y.data());
+      }).join();
+      const bool scratch = !layer.UsesRows(c.s.m) || layer.TakesLines(c.s.m);
+      if (refused != scratch) Fail(isa + ": no memory, and no word of it, " + c.name);
+      if (!y.SameBits(expected)) Fail(isa + ": other bits after there was no memory, " + c.name);
+    }
+  }
+}
+
 constexpr int kCounts[] = {0, 1, 3, 4, 7, 8, 9, 15, 16, 17, 33, 100, 1000};
 
 void RunActivations(const KernelTable& table, const std::string& isa, Outputs& outputs) {
@@ -582,6 +660,8 @@ int main(int argc, char** argv) {
     }
   }
 
+  CheckPool();
+
   Outputs scalar;
   for (Isa isa : isas) {
     const KernelTable& table = TableFor(isa);
@@ -593,6 +673,7 @@ int main(int argc, char** argv) {
     CheckStray(table, IsaName(isa));
     CheckEmptyPart(table, IsaName(isa));
     CheckChain(table, IsaName(isa));
+    CheckNoMemory(table, IsaName(isa));
     if (isa == Isa::kScalar)
       scalar = std::move(outputs);
     else if (promises_bits(isa))
