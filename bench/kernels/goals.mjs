@@ -132,7 +132,11 @@ export const GOALS = [
 
 const inCells = (cells, row) => Object.entries(cells).every(([key, list]) => list.includes(row[key]));
 
-/** The groups that the goals need; a batch of 512 is compared with one of 128. */
+/**
+ * The groups that the goals need, each packed for its smallest batch (batchHint): without a hint, small blocks that
+ * are kept often would be stored dense, for the sake of batches that a goal does not look at. A batch of 512 is
+ * compared with one of 128.
+ */
 export function goalGroups(goals = GOALS) {
   const merged = new Map();
   for (const { cells, value } of goals)
@@ -150,6 +154,7 @@ export function goalGroups(goals = GOALS) {
   const list = [...merged.values()].map(({ batches, sparsities, ...rest }) => ({
     ...rest,
     batches: sorted(batches),
+    batchHint: Math.min(...batches),
     sparsities: sorted(sparsities),
   }));
   // One shape after the other: its operands are made once.

@@ -36,8 +36,8 @@ export function operands(shape, batches) {
  * what is left is the layer alone, its input and output in panels. A layer that is not square takes turns with
  * one of the transposed shape and equal density; the time is the mean of the two.
  */
-function chainOf(kernels, matrix, back, threads) {
-  const packed = [matrix, back].map((one) => kernels.packLayer(one, null, 'none', threads));
+function chainOf(kernels, matrix, back, threads, batchHint) {
+  const packed = [matrix, back].map((one) => kernels.packLayer(one, null, 'none', threads, batchHint));
   const layers = Array.from({ length: CHAIN + 1 }, (_, i) => packed[i % 2]);
   return { short: kernels.packChain(layers.slice(0, 1)), long: kernels.packChain(layers) };
 }
@@ -58,7 +58,7 @@ function checkChain(what, { long }, weights, x, m, outputs) {
 }
 
 /** The layers of one sparsity, and what their products must be. */
-export function variant(kernels, shape, block, sparsity, threads, { x, most }) {
+export function variant(kernels, shape, block, sparsity, threads, { x, most }, batchHint) {
   const [n, k] = shape;
   const matrix = randomMatrix([n, k], block, sparsity);
   const back = n === k ? matrix : randomMatrix([k, n], block, sparsity);
@@ -70,9 +70,9 @@ export function variant(kernels, shape, block, sparsity, threads, { x, most }) {
       { weight, n, k },
       { weight: back.toDense(), n: k, k: n },
     ],
-    layer: new BsrLinear(matrix, { threads }),
+    layer: new BsrLinear(matrix, { threads, batchHint }),
     csr: new BsrLinear(CsrMatrix.fromBsr(matrix).toBsr([1, 1]), { threads }),
-    chain: chainOf(kernels, matrix, back, threads),
+    chain: chainOf(kernels, matrix, back, threads, batchHint),
     expected: denseProduct(weight, n, k, x, most),
   };
 }
@@ -118,11 +118,11 @@ async function peerCandidate(what, peer, problem, expected) {
  * in GFLOP/s and spread how much it varied, both null when they cannot be measured; times are microseconds.
  */
 export async function* measureGroup(group, shared, { kernels, machine, isa, peers }) {
-  const { threads, batches, sparsities } = group;
+  const { threads, batches, sparsities, batchHint } = group;
   const shape = pair(group.shape);
   const [n, k] = shape;
   const block = pair(group.block);
-  const variants = sparsities.map((s) => variant(kernels, shape, block, s, threads, shared));
+  const variants = sparsities.map((s) => variant(kernels, shape, block, s, threads, shared, batchHint));
   const ownDense = new BsrLinear(dense(shared.weight, shape), { threads });
   for (const m of batches) {
     const where = `${group.shape} in ${group.block}, M = ${m}, ${threads} threads`;

@@ -60,7 +60,7 @@ void FromPanels(const Napi::CallbackInfo& info) {
   for (int64_t panel = 0; panel < PanelCount(m); ++panel) {
     const int64_t first = panel * kPanel;
     Table(info).from_panel(panels.data + first * n, PanelWidth(m, panel), std::min(kPanel, m - first), n,
-                           out.data + first * n);
+                           out.data + first * n, n);
   }
 }
 

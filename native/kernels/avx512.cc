@@ -43,7 +43,22 @@ namespace avx512 {
 #pragma GCC pop_options
 #endif
 
-const KernelTable kAvx512Table = avx512::MakeTable(Isa::kAvx512);
+namespace {
+
+// The same bits either way.
+void RowsForward(const RowsForwardArgs& a) {
+  return avx512::FillHalves(a) ? kAvx2Table.rows_forward(a) : avx512::RowsForward(a);
+}
+
+constexpr KernelTable MakeTable() {
+  KernelTable table = avx512::MakeTable(Isa::kAvx512);
+  table.rows_forward = RowsForward;
+  return table;
+}
+
+}  // namespace
+
+const KernelTable kAvx512Table = MakeTable();
 
 }  // namespace blocksparse
 #endif

@@ -9,8 +9,8 @@
 namespace blocksparse {
 namespace {
 
-// Multiply-adds below which one thread is fastest: about 5 us of work, ten times a core-to-core round trip.
-// Small batches run at the speed of memory, large ones at that of the FMA units.
+// Multiply-adds of tall blocks below which one thread is fastest: about 5 us of work, ten times a
+// core-to-core round trip. Small batches run at the speed of memory, large ones at that of the FMA units.
 constexpr int64_t kParallelRowsWork = 150 * 1000;
 constexpr int64_t kParallelPanelWork = 500 * 1000;
 
@@ -67,7 +67,8 @@ const char* PackedLayer::Reason(int64_t m) const {
 }
 
 int PackedLayer::ThreadsFor(int64_t m) const {
-  const int64_t work = int64_t{blocks_.ptr.back()} * r() * c() * m;
+  const double work =
+      static_cast<double>(int64_t{blocks_.ptr.back()} * r() * c() * m) * WeightTime(r(), c(), m);
   return work < (UsesRows(m) ? kParallelRowsWork : kParallelPanelWork) ? 1 : threads_;
 }
 
@@ -110,6 +111,11 @@ void PackedLayer::ForwardRows(const float* x, int64_t m, int64_t x_lines, float*
       &job);
 }
 
+int64_t PackedLayer::PartBegin(int64_t part, int64_t parts) const {
+  const int64_t rows = static_cast<int64_t>(blocks_.ptr.size()) - 1;
+  return std::min(n_, RowSplit(blocks_.ptr.data(), rows, part, parts) * r());
+}
+
 void PackedLayer::ForwardPanel(const float* x, float* y, int64_t width, int64_t part, int64_t parts) const {
   const int64_t rows = static_cast<int64_t>(blocks_.ptr.size()) - 1;
   PanelForwardArgs args{View(), has_bias_ ? bias_.data() : nullptr, activation_, x, y, width, 0, 0};
@@ -144,20 +150,35 @@ struct LayerPart {
   int64_t parts;
 };
 
+// Batch rows of a panel, and where they begin.
+struct PanelRows {
+  int64_t row, count, width;
+};
+
+PanelRows RowsOfPanel(const ChainJob& job, int64_t panel) {
+  const int64_t row = panel * job.rows;
+  const int64_t count = std::min(job.rows, job.m - row);
+  return {row, count, PadBatch(count)};
+}
+
+// The panel of x in this thread's scratch.
+float* PanelOf(const ChainJob& job, const PanelRows& at) {
+  const int64_t k = job.layers[0]->k();
+  float* panel = scratch_in.Reserve(job.widest * job.rows);
+  const float* pointers[kPanel];
+  for (int64_t i = 0; i < at.count; ++i) pointers[i] = job.x + (at.row + i) * k;
+  job.layers[0]->table().to_panel(pointers, at.count, k, panel, at.width);
+  return panel;
+}
+
 // One panel through every layer. `threads` split a layer's block rows; with several panels they split those.
 void RunPanel(const ChainJob& job, int64_t panel, int threads) {
-  const PackedLayer& first = *job.layers[0];
   const PackedLayer& last = *job.layers[job.count - 1];
-  const int64_t row = panel * job.rows;
-  const int64_t rows = std::min(job.rows, job.m - row);
-  const int64_t width = PadBatch(rows);
-  float* in = scratch_in.Reserve(job.widest * job.rows);
+  const PanelRows at = RowsOfPanel(job, panel);
+  float* in = PanelOf(job, at);
   float* out = scratch_out.Reserve(job.widest * job.rows);
-  const float* pointers[kPanel];
-  for (int64_t i = 0; i < rows; ++i) pointers[i] = job.x + (row + i) * first.k();
-  first.table().to_panel(pointers, rows, first.k(), in, width);
   for (int64_t i = 0; i < job.count; ++i) {
-    LayerPart part{job.layers[i], in, out, width, job.layers[i]->ThreadsFor(job.m) > 1 ? threads : 1};
+    LayerPart part{job.layers[i], in, out, at.width, job.layers[i]->ThreadsFor(job.m) > 1 ? threads : 1};
     ParallelFor(
         part.parts, threads,
         [](void* context, int64_t index) {
@@ -167,7 +188,21 @@ void RunPanel(const ChainJob& job, int64_t panel, int threads) {
         &part);
     std::swap(in, out);
   }
-  last.table().from_panel(in, width, rows, last.n(), job.y + row * last.n());
+  last.table().from_panel(in, at.width, at.count, last.n(), job.y + at.row * last.n(), last.n());
+}
+
+// One panel through a layer alone, a part of its block rows from x to y: a core that copies all of x by
+// itself waits less than for panels that another core has just written.
+void RunPanelPart(const ChainJob& job, int64_t panel, int64_t part, int64_t parts) {
+  const PackedLayer& layer = *job.layers[0];
+  const PanelRows at = RowsOfPanel(job, panel);
+  const float* in = PanelOf(job, at);
+  float* out = scratch_out.Reserve(job.widest * job.rows);
+  layer.ForwardPanel(in, out, at.width, part, parts);
+  const int64_t first = layer.PartBegin(part, parts);
+  layer.table().from_panel(out + first * at.width, at.width, at.count,
+                           layer.PartBegin(part + 1, parts) - first, job.y + at.row * layer.n() + first,
+                           layer.n());
 }
 
 // Row-major layers one after the other, on kPanel batch rows at a time, so that activations stay in the
@@ -230,6 +265,16 @@ void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* 
   for (int64_t i = 0; i < count; ++i) least = std::max(least, layers[i]->TileBatch());
   while (job.rows > least && job.rows * job.widest > kPanelFloats) job.rows /= 2;
   const int64_t panels = (m + job.rows - 1) / job.rows;
+  if (count == 1 && panels == 1 && job.threads > 1) {
+    ParallelFor(
+        job.threads, job.threads,
+        [](void* context, int64_t part) {
+          const ChainJob& job = *static_cast<const ChainJob*>(context);
+          RunPanelPart(job, 0, part, job.threads);
+        },
+        &job);
+    return;
+  }
   if (panels == 1 || job.threads == 1) {
     for (int64_t panel = 0; panel < panels; ++panel) RunPanel(job, panel, job.threads);
     return;

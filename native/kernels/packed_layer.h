@@ -36,7 +36,9 @@ class PackedLayer {
   void ForwardRows(const float* x, int64_t m, int64_t x_lines, float* y, int64_t y_lines, int threads) const;
   bool TakesLines(int64_t m) const;
   bool GivesLines() const { return r() == kLanes; }
-  // One panel, x[k][width] to y[n][width], for part `part` of `parts` of the block rows.
+  // One panel, x[k][width] to y[n][width], for part `part` of `parts` of the block rows; and the first output
+  // of that part.
+  int64_t PartBegin(int64_t part, int64_t parts) const;
   void ForwardPanel(const float* x, float* y, int64_t width, int64_t part, int64_t parts) const;
 
   const KernelTable& table() const { return *table_; }

@@ -17,9 +17,10 @@ constexpr int64_t kDenseRows = 32;
 constexpr int64_t kDenseStrips = 2;
 
 // Time for a weight in blocks of r x c, as a share of one in those of dense: for one batch row, for a few,
-// and from kLanes on (bench/kernels, 768 x 768, one thread, the larger of AVX2's and AVX-512's). Short blocks
-// leave lanes of the row-major design empty and walk an index for few weights; a few batch rows pay for
-// panels of kLanes, where dense goes row-major.
+// and from kLanes on. Measured by bench/kernels on 300 x 784 and 768 x 768, on one thread and two, AVX2 and
+// AVX-512; the largest of these: it is the one where L2 holds all of dense, or each thread's half of it.
+// Short blocks leave lanes of the row-major design empty and walk an index for few weights; a few batch rows
+// pay for panels of kLanes, where dense goes row-major.
 struct Costs {
   double one, few, many;
 };
@@ -28,15 +29,16 @@ Costs CostsOf(int64_t r, int64_t c) {
   if (r >= 8) {
     // Rows beyond the last whole tile are a pass of their own, over parts of lines.
     const double passes = r == 8 || r % 16 == 0 ? 1 : 1.6;
-    if (r >= 32) return {passes, passes, 1};
-    if (r >= 16) return {passes, 1.25 * passes, 1.15};
-    return {1.1 * passes, r == 8 ? 1.6 : 2, 1.2};
+    const double one = c == 1 ? 1.6 * passes : passes;
+    if (r >= 32) return {one, passes, 1};
+    if (r >= 16) return {one, 1.25 * passes, 1.15};
+    return {1.7, 2.1, 1.2};
   }
-  if (r == 1) return {3, 5.4, 2.3};
-  if (c == 1) return {3, 4.1, 2.3};
-  // A fit to sides of 2 to 7: 4.7, 3.5, 2.8, 2.3, 1.9, 1.7.
-  const double few = 13.3 / (0.8 + static_cast<double>(std::min(r, c)));
-  return r * c < 16 ? Costs{2.8, few, 1.7} : Costs{1.6, few, 1.05};
+  if (r == 1) return {5, 5.4, 2.3};
+  if (c == 1) return {3.4, 4.1, 2.3};
+  // Fits to sides of 2 to 7: 5.2, 3.5, 2.6, 2.1, 1.7, 1.5, and 5.0, 3.7, 3.0, 2.5, 2.1, 1.8.
+  const auto side = static_cast<double>(std::min(r, c));
+  return {10.4 / side, 14.6 / (0.9 + side), r * c < 16 ? 1.7 : 1.05};
 }
 
 double CostFor(const Costs& costs, int64_t batch_hint) {
@@ -118,6 +120,8 @@ Packing Dense(const BsrView& w, int64_t rows) {
 }
 
 }  // namespace
+
+double WeightTime(int64_t r, int64_t c, int64_t m) { return CostFor(CostsOf(r, c), m); }
 
 Packing Pack(const BsrView& matrix, int64_t row_tile, int64_t batch_hint) {
   if (DenseIsFaster(matrix, batch_hint)) return Dense(matrix, DenseRows(matrix.n, row_tile));

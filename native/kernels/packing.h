@@ -28,4 +28,7 @@ struct Packing {
 // `batch_hint`: the batch that is to be fast; 0: none may be slower than dense.
 Packing Pack(const BsrView& matrix, int64_t row_tile, int64_t batch_hint);
 
+// Time for a weight in blocks of r x c at a batch of m, as a share of one where all blocks are kept.
+double WeightTime(int64_t r, int64_t c, int64_t m);
+
 }  // namespace blocksparse

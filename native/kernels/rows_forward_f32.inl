@@ -406,7 +406,8 @@ void FewRowsOf(const RowsForwardArgs& a, RowSpan rows, int64_t first) {
   if constexpr (Vec::kUnrolled) {
     if (c == 1) return FewRows<V, 1>(a, rows, first);
   }
-  if constexpr (Vec::kUnrolled && V == 1) {
+  // Blocks of so few rows never come to vectors that are whole lines (FillHalves).
+  if constexpr (Vec::kUnrolled && V == 1 && kHalves > 1) {
     if (c == 2) return FewRows<V, 2>(a, rows, first);
     if (c == 3) return FewRows<V, 3>(a, rows, first);
     if (c == 4) return FewRows<V, 4>(a, rows, first);
@@ -529,10 +530,18 @@ void RowsPanel(const RowsForwardArgs& a, Input x, int64_t sample, int64_t m) {
   }
 }
 
+inline bool TakesDots(const RowsForwardArgs& a) { return a.w.r == 1 && a.w.c > kSmallSide; }
+
+// Whether vectors of half a line are faster: short blocks fill no more, and whole lines would cross two at
+// nearly every column.
+inline bool FillHalves(const RowsForwardArgs& a) {
+  return a.m < kRowsInOrder && a.w.r <= kLanes / 2 && !TakesDots(a);
+}
+
 void RowsForward(const RowsForwardArgs& a) {
   // A thread's part may have none, and pairs would take one.
   if (a.begin >= a.end) return;
-  if (a.w.r == 1 && a.w.c > kSmallSide) return DotForward(a);
+  if (TakesDots(a)) return DotForward(a);
   if constexpr (kCopies) {
     if (a.x_lines > 0) return RowsPanel(a, ByLines{a.x, a.x_lines}, 0, a.m);
   }

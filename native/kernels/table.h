@@ -141,7 +141,8 @@ struct KernelTable {
   void (*block_scores)(const BlockScoresArgs&);
   // dst[f][lane] = src[lane][f]: count rows of k floats, given one pointer a row, into one panel.
   void (*to_panel)(const float* const* rows, int64_t count, int64_t k, float* panel, int64_t width);
-  void (*from_panel)(const float* panel, int64_t width, int64_t count, int64_t n, float* out);
+  // And back, n features, to rows that lie `stride` floats apart.
+  void (*from_panel)(const float* panel, int64_t width, int64_t count, int64_t n, float* out, int64_t stride);
 };
 
 extern const KernelTable kScalarTable;    // the reference: one lane, std::fma; for tests

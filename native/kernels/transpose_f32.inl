@@ -15,7 +15,7 @@ void ToPanel(const float* const* rows, int64_t count, int64_t k, float* panel, i
   }
 }
 
-void FromPanel(const float* panel, int64_t width, int64_t count, int64_t n, float* out) {
+void FromPanel(const float* panel, int64_t width, int64_t count, int64_t n, float* out, int64_t stride) {
   for (int64_t lane = 0; lane < count; lane += Vec::kWidth) {
     const int64_t lanes = count - lane < Vec::kWidth ? count - lane : Vec::kWidth;
     for (int64_t f = 0; f < n; f += Vec::kWidth) {
@@ -25,7 +25,7 @@ void FromPanel(const float* panel, int64_t width, int64_t count, int64_t n, floa
         tile[i] = i < features ? Vec::Load(panel + (f + i) * width + lane) : Vec::Zero();
       }
       Vec::Transpose(tile);
-      for (int64_t i = 0; i < lanes; ++i) tile[i].StoreN(out + (lane + i) * n + f, features);
+      for (int64_t i = 0; i < lanes; ++i) tile[i].StoreN(out + (lane + i) * stride + f, features);
     }
   }
 }
