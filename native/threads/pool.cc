@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <exception>
 #include <limits>
+#include <new>
 #include <system_error>
 #include <thread>
-#include <utility>
 
 #if defined(_WIN32)
 #include <condition_variable>
@@ -98,9 +97,9 @@ class Pool {
         std::this_thread::yield();
       }
     }
-    const std::exception_ptr failure = std::exchange(failure_, nullptr);
+    const bool no_memory = no_memory_.exchange(false, std::memory_order_relaxed);
     owned_.store(false, std::memory_order_release);
-    if (failure) std::rethrow_exception(failure);
+    if (no_memory) throw std::bad_alloc();
     return true;
   }
 
@@ -122,7 +121,8 @@ class Pool {
     }
   }
 
-  // After a failure nobody begins another item, and the owner hears of the first one.
+  // Where an item finds no memory, nobody begins another one, and the owner hears of it. Not by an
+  // exception_ptr: it would raise the libstdc++ floor to GCC 11's.
   void Work() {
     try {
       for (;;) {
@@ -130,11 +130,9 @@ class Pool {
         if (item >= items_) return;
         run_(context_, item);
       }
-    } catch (...) {
+    } catch (const std::bad_alloc&) {
       next_.store(items_, std::memory_order_relaxed);
-      monitor_.Lock();
-      if (!failure_) failure_ = std::current_exception();
-      monitor_.Unlock();
+      no_memory_.store(true, std::memory_order_relaxed);
     }
   }
 
@@ -172,12 +170,12 @@ class Pool {
   std::atomic<uint64_t> generation_{0};
   std::atomic<int64_t> next_{0};
   std::atomic<int> inside_{0};
+  std::atomic<bool> no_memory_{false};
   // Guarded by monitor_, or written by the owner before the job opens:
   bool open_ = false;
   int seats_ = 0;
   int parked_ = 0;
   int started_ = 0;
-  std::exception_ptr failure_;
   int64_t items_ = 0;
   void (*run_)(void*, int64_t) = nullptr;
   void* context_ = nullptr;

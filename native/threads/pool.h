@@ -19,8 +19,8 @@ class ThreadLimit {
 };
 
 // Calls run(context, i) for i in [0, items), on the calling thread and up to threads - 1 others; returns when
-// all are done. When another caller holds the pool, everything runs on the calling thread. What `run` throws
-// (scratch that finds no memory) the caller gets, once no thread is in it any more.
+// all are done. When another caller holds the pool, everything runs on the calling thread. The only
+// exception that `run` may throw is std::bad_alloc: the caller gets it, once no thread is in it any more.
 void ParallelFor(int64_t items, int threads, void (*run)(void* context, int64_t item), void* context);
 
 }  // namespace blocksparse
