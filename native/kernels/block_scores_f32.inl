@@ -17,18 +17,26 @@ inline float ScoreJoin(float a, float b) {
   return kind == Criterion::kMaxAbs ? (a > b ? a : b) : a + b;
 }
 
-// sums[k] joins kRows rows of the weight, and what it holds already unless they are the first.
+// Columns that go from weights to scores at a time: half a page of each row, whose sums stay in L1.
+constexpr int64_t kScoreColumns = 512;
+
+// sums[k] joins the first `count` columns of kRows rows of the weight, and what it holds already unless they
+// are the first. Asks for as much of the rows from `next` on: memory is to have something to do while sums
+// become scores.
 template <Criterion kind, int kRows>
-void ScoreColumns(const float* w, int64_t cols, bool first, float* sums) {
-  for (int64_t k = 0; k < cols; k += Vec::kWidth) {
-    const int64_t n = cols - k;
+void ScoreColumns(const float* w, const float* next, int64_t stride, int64_t count, bool first, float* sums) {
+  for (int64_t k = 0; k < count; k += Vec::kWidth) {
+    if (k % kLanes == 0) {
+      for (int i = 0; i < kRows; ++i) __builtin_prefetch(next + i * stride + k, 0, 2);
+    }
+    const int64_t n = count - k;
     if (n >= Vec::kWidth) {
       Vec sum = first ? Vec::Zero() : Vec::Load(sums + k);
-      for (int i = 0; i < kRows; ++i) sum = ScoreAdd<kind>(sum, Vec::Load(w + i * cols + k));
+      for (int i = 0; i < kRows; ++i) sum = ScoreAdd<kind>(sum, Vec::Load(w + i * stride + k));
       sum.Store(sums + k);
     } else {
       Vec sum = first ? Vec::Zero() : Vec::LoadN(sums + k, n);
-      for (int i = 0; i < kRows; ++i) sum = ScoreAdd<kind>(sum, Vec::LoadN(w + i * cols + k, n));
+      for (int i = 0; i < kRows; ++i) sum = ScoreAdd<kind>(sum, Vec::LoadN(w + i * stride + k, n));
       sum.StoreN(sums + k, n);
     }
   }
@@ -68,28 +76,47 @@ void ScoreFinish(const float* sums, int64_t count, int64_t weights, float* score
   }
 }
 
+// The blocks of one block row from some column on, `count` columns of them; `beyond` is what comes next.
+template <Criterion kind>
+void ScoreBlocks(const BlockScoresArgs& a, const float* w, int64_t rows, int64_t count, const float* beyond,
+                 float* scores) {
+  const int64_t whole = count / a.c;
+  const int64_t cut = count - whole * a.c;
+  // Four rows at a time: more of them, with a power-of-two width, would fall on one set of the cache.
+  int64_t y = 0;
+  for (; y + 4 <= rows; y += 4) {
+    const float* at = w + y * a.cols;
+    ScoreColumns<kind, 4>(at, y + 8 <= rows ? at + 4 * a.cols : beyond, a.cols, count, y == 0, a.scratch);
+  }
+  for (; y < rows; ++y) {
+    const float* at = w + y * a.cols;
+    ScoreColumns<kind, 1>(at, y + 1 < rows ? at + a.cols : beyond, a.cols, count, y == 0, a.scratch);
+  }
+  if (cut > 0) {
+    float* sums = a.scratch + whole * a.c;
+    ScoreRuns<kind>(sums, 1, cut);
+    ScoreFinish<kind>(sums, 1, rows * cut, scores + whole);
+  }
+  int64_t width = a.c;
+  for (; width % 2 == 0; width /= 2) ScorePairs<kind>(a.scratch, whole * width);
+  if (width > 1) ScoreRuns<kind>(a.scratch, whole, width);
+  ScoreFinish<kind>(a.scratch, whole, rows * a.c, scores);
+}
+
 template <Criterion kind>
 void ScoreRows(const BlockScoresArgs& a) {
-  const int64_t whole = a.cols / a.c;
-  const int64_t cut = a.cols - whole * a.c;
+  const int64_t blocks = (a.cols + a.c - 1) / a.c;
+  const int64_t together = a.c < kScoreColumns ? kScoreColumns / a.c : 1;
   for (int64_t row = a.begin; row < a.end; ++row) {
     const int64_t first = row * a.r;
     const int64_t rows = a.rows - first < a.r ? a.rows - first : a.r;
-    // Four rows at a time: more of them, with a power-of-two width, would fall on one set of the cache.
-    int64_t y = 0;
-    for (; y + 4 <= rows; y += 4)
-      ScoreColumns<kind, 4>(a.weight + (first + y) * a.cols, a.cols, y == 0, a.scratch);
-    for (; y < rows; ++y) ScoreColumns<kind, 1>(a.weight + (first + y) * a.cols, a.cols, y == 0, a.scratch);
-    float* scores = a.scores + row * (whole + (cut > 0));
-    if (cut > 0) {
-      float* sums = a.scratch + whole * a.c;
-      ScoreRuns<kind>(sums, 1, cut);
-      ScoreFinish<kind>(sums, 1, rows * cut, scores + whole);
+    for (int64_t block = 0; block < blocks; block += together) {
+      const int64_t column = block * a.c;
+      const int64_t count = a.cols - column < together * a.c ? a.cols - column : together * a.c;
+      const float* w = a.weight + first * a.cols + column;
+      const float* beyond = column + count < a.cols ? w + count : a.weight + (first + rows) * a.cols;
+      ScoreBlocks<kind>(a, w, rows, count, beyond, a.scores + row * blocks + block);
     }
-    int64_t width = a.c;
-    for (; width % 2 == 0; width /= 2) ScorePairs<kind>(a.scratch, whole * width);
-    if (width > 1) ScoreRuns<kind>(a.scratch, whole, width);
-    ScoreFinish<kind>(a.scratch, whole, rows * a.c, scores);
   }
 }
 
