@@ -27,6 +27,7 @@ namespace avx2 {
 #include "vector_avx2.h"
 
 #include "operations.inl"
+#include "short_forward_f32.inl"
 }  // namespace avx2
 }  // namespace
 
@@ -36,7 +37,7 @@ namespace avx2 {
 #pragma GCC pop_options
 #endif
 
-const KernelTable kAvx2Table = avx2::MakeTable(Isa::kAvx2);
+const KernelTable kAvx2Table = avx2::MakeTable(Isa::kAvx2, avx2::ShortOrRowsForward);
 
 }  // namespace blocksparse
 #endif

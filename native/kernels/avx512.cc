@@ -50,15 +50,9 @@ void RowsForward(const RowsForwardArgs& a) {
   return avx512::FillHalves(a) ? kAvx2Table.rows_forward(a) : avx512::RowsForward(a);
 }
 
-constexpr KernelTable MakeTable() {
-  KernelTable table = avx512::MakeTable(Isa::kAvx512);
-  table.rows_forward = RowsForward;
-  return table;
-}
-
 }  // namespace
 
-const KernelTable kAvx512Table = MakeTable();
+const KernelTable kAvx512Table = avx512::MakeTable(Isa::kAvx512, RowsForward);
 
 }  // namespace blocksparse
 #endif

@@ -15,10 +15,11 @@ namespace neon {
 #include "vector_neon.h"
 
 #include "operations.inl"
+#include "short_forward_f32.inl"
 }  // namespace neon
 }  // namespace
 
-const KernelTable kNeonTable = neon::MakeTable(Isa::kNeon);
+const KernelTable kNeonTable = neon::MakeTable(Isa::kNeon, neon::ShortOrRowsForward);
 
 }  // namespace blocksparse
 #endif

@@ -42,13 +42,13 @@ ALWAYS_INLINE void AddSums(Vec (&sum)[B][V], const Vec (&other)[B][V]) {
 #include "transpose_f32.inl"
 #include "weight_gradient_f32.inl"
 
-constexpr KernelTable MakeTable(Isa isa) {
+constexpr KernelTable MakeTable(Isa isa, void (*rows_forward)(const RowsForwardArgs&)) {
   return {isa,
           Vec::kWidth,
           Vec::kUnrolled ? kRowVectors * Vec::kWidth : 0,
           TileBatch,
           PanelForward,
-          RowsForward,
+          rows_forward,
           TakesLines,
           WeightGradient,
           Activate,
@@ -59,6 +59,3 @@ constexpr KernelTable MakeTable(Isa isa) {
           ToPanel,
           FromPanel};
 }
-
-#undef EACH
-#undef ALWAYS_INLINE

@@ -54,6 +54,7 @@ BlockView PackedLayer::View() const {
 // Without registers for wide tiles panels are faster. Where the designs meet was measured by bench/kernels,
 // 768 x 768 at 80 and 95 %, AVX2 and AVX-512.
 bool PackedLayer::UsesRows(int64_t m) const {
+  if (m <= kShortBatch && FillsGroups(r(), c())) return true;
   if (m < kRowsInOrder) return m < (r() >= 8 ? kRowsInOrder : 5);
   if (table_->row_tile == 0 || r() % table_->lanes != 0) return false;
   return m <= 12 || r() >= kLanes;

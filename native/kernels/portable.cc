@@ -21,9 +21,10 @@ constexpr int64_t kPlainWidth = 4;
 #include "vector_plain.h"
 
 #include "operations.inl"
+#include "short_forward_f32.inl"
 }  // namespace portable
 }  // namespace
 
-const KernelTable kPortableTable = portable::MakeTable(Isa::kPortable);
+const KernelTable kPortableTable = portable::MakeTable(Isa::kPortable, portable::ShortOrRowsForward);
 
 }  // namespace blocksparse

@@ -408,9 +408,7 @@ void FewRowsOf(const RowsForwardArgs& a, RowSpan rows, int64_t first) {
   }
   // Blocks of so few rows never come to vectors that are whole lines (FillHalves).
   if constexpr (Vec::kUnrolled && V == 1 && kHalves > 1) {
-    if (c == 2) return FewRows<V, 2>(a, rows, first);
     if (c == 3) return FewRows<V, 3>(a, rows, first);
-    if (c == 4) return FewRows<V, 4>(a, rows, first);
     if (c == 5) return FewRows<V, 5>(a, rows, first);
     if (c == 6) return FewRows<V, 6>(a, rows, first);
   }
@@ -535,6 +533,7 @@ inline bool TakesDots(const RowsForwardArgs& a) { return a.w.r == 1 && a.w.c > k
 // Whether vectors of half a line are faster: short blocks fill no more, and whole lines would cross two at
 // nearly every column.
 inline bool FillHalves(const RowsForwardArgs& a) {
+  if (FillsGroups(a.w.r, a.w.c)) return a.m <= kShortBatch;
   return a.m < kRowsInOrder && a.w.r <= kLanes / 2 && !TakesDots(a);
 }
 

@@ -1,7 +1,9 @@
 // The reference: one lane and a true fused multiply-add, so its bits are those of the FMA instruction sets.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <type_traits>
 
 #include "table.h"
@@ -19,9 +21,10 @@ constexpr int64_t kPlainWidth = 1;
 #include "vector_plain.h"
 
 #include "operations.inl"
+#include "short_reference_f32.inl"
 }  // namespace scalar
 }  // namespace
 
-const KernelTable kScalarTable = scalar::MakeTable(Isa::kScalar);
+const KernelTable kScalarTable = scalar::MakeTable(Isa::kScalar, scalar::ShortOrRowsForward);
 
 }  // namespace blocksparse

@@ -20,6 +20,15 @@ constexpr int64_t kPanel = 64;
 // columns lie side by side: they never go row-major from here on.)
 constexpr int64_t kRowsInOrder = 8;
 
+// Blocks of few rows fill a vector of eight lanes, a group, with columns side by side, and up to so many
+// batch rows that is fastest. Decided by their shape alone: the order of sums is its own
+// (short_forward_f32.inl).
+constexpr int kGroup = 8;
+constexpr int64_t kShortBatch = 8;
+constexpr bool FillsGroups(int64_t r, int64_t c) {
+  return (r == 2 && c == 2) || (r == 4 && c == 4) || ((r == 2 || r == 4 || r == 8) && r * c % 32 == 0);
+}
+
 inline int64_t PadBatch(int64_t m) { return (m + kLanes - 1) / kLanes * kLanes; }
 inline int64_t PanelCount(int64_t m) { return (m + kPanel - 1) / kPanel; }
 inline int64_t PanelWidth(int64_t m, int64_t panel) {

@@ -67,9 +67,50 @@ struct Vec {
   }
   static Vec Even(Vec a, Vec b) { return InOrder(_mm256_shuffle_ps(a.v, b.v, 0x88)); }
   static Vec Odd(Vec a, Vec b) { return InOrder(_mm256_shuffle_ps(a.v, b.v, 0xdd)); }
+  // Numbers of x, each for kRows lanes.
+  template <int kRows>
+  static Vec Spread(const float* x) {
+    if constexpr (kRows >= 8) {
+      return Set1(*x);
+    } else if constexpr (kRows == 4) {
+      return Lanes(_mm256_castpd_ps(_mm256_set1_pd(Two(x))), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+    } else {
+      return Lanes(_mm256_broadcast_ps(reinterpret_cast<const __m128*>(x)),
+                   _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
+    }
+  }
+  // Lanes `first` and on of eight, which is all: two numbers of each, each for two of them.
+  template <int first>
+  static Vec SpreadPair(const float* x, const float* other) {
+    const __m256d both = _mm256_blend_pd(_mm256_set1_pd(Two(x)), _mm256_set1_pd(Two(other)), 0xc);
+    return Lanes(_mm256_castpd_ps(both), _mm256_setr_epi32(0, 0, 1, 1, 0, 0, 1, 1));
+  }
+  // Lane i: that of i + n added.
+  template <int n>
+  Vec AddUpper() const {
+    const __m256 upper = n == 4 ? _mm256_permute2f128_ps(v, v, 1) : _mm256_permute_ps(v, 0x4e);
+    return {_mm256_add_ps(v, upper)};
+  }
+  template <int n>
+  void StoreFirst(float* p) const {
+    if constexpr (n == 8) {
+      Store(p);
+    } else if constexpr (n == 4) {
+      _mm_storeu_ps(p, _mm256_castps256_ps128(v));
+    } else {
+      _mm_storel_pi(reinterpret_cast<__m64*>(p), _mm256_castps256_ps128(v));
+    }
+  }
   void Pin() { asm("" : "+x"(v)); }
 
  private:
+  static double Two(const float* x) {
+    double two;
+    std::memcpy(&two, x, sizeof two);
+    return two;
+  }
+  // Of each half the lanes that `from` names.
+  static Vec Lanes(__m256 halves, __m256i from) { return {_mm256_permutevar_ps(halves, from)}; }
   // A shuffle within halves of two vectors leaves their quarters as a0 b0 a1 b1.
   static Vec InOrder(__m256 quarters) {
     return {_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(quarters), 0xd8))};

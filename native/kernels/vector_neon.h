@@ -87,6 +87,35 @@ struct Vec {
   }
   static Vec Even(Vec a, Vec b) { return {vuzp1q_f32(a.v, b.v)}; }
   static Vec Odd(Vec a, Vec b) { return {vuzp2q_f32(a.v, b.v)}; }
+  // Numbers of x, each for kRows lanes.
+  template <int kRows>
+  static auto Spread(const float* x) {
+    if constexpr (kRows >= 4) {
+      return Set1(*x);
+    } else {
+      const float32x2_t two = vld1_f32(x);
+      return Vec(vcombine_f32(vdup_lane_f32(two, 0), vdup_lane_f32(two, 1)));
+    }
+  }
+  // Lanes `first` and on of eight: two numbers of each, each for two of them.
+  template <int first>
+  static Vec SpreadPair(const float* x, const float* other) {
+    return Spread<2>(first < 4 ? x : other);
+  }
+  // Lane i: that of i + n added.
+  template <int n>
+  Vec AddUpper() const {
+    static_assert(n == 2, "of four lanes");
+    return {vaddq_f32(v, vcombine_f32(vget_high_f32(v), vget_low_f32(v)))};
+  }
+  template <int n>
+  void StoreFirst(float* p) const {
+    if constexpr (n == 4) {
+      Store(p);
+    } else {
+      vst1_f32(p, vget_low_f32(v));
+    }
+  }
   void Pin() { asm("" : "+w"(v)); }
 
  private:

@@ -79,6 +79,25 @@ struct Vec {
   static Vec Odd(Vec a, Vec b) {
     return Each([&](int64_t i) { return 2 * i + 1 < kWidth ? a.v[2 * i + 1] : b.v[2 * i + 1 - kWidth]; });
   }
+  // Numbers of x, each for kRows lanes.
+  template <int kRows>
+  static Vec Spread(const float* x) {
+    return Each([&](int64_t i) { return x[i / kRows]; });
+  }
+  // Lanes `first` and on of eight: two numbers of each, each for two of them.
+  template <int first>
+  static Vec SpreadPair(const float* x, const float* other) {
+    return Each([&](int64_t i) { return (first + i < 4 ? x : other)[(first + i) % 4 / 2]; });
+  }
+  // Lane i: that of i + n added.
+  template <int n>
+  Vec AddUpper() const {
+    return Each([&](int64_t i) { return i + n < kWidth ? v[i] + v[i + n] : 0.0f; });
+  }
+  template <int n>
+  void StoreFirst(float* p) const {
+    std::memcpy(p, &v, n * sizeof *p);
+  }
   void Pin() {}
 };
 

@@ -628,6 +628,14 @@ std::vector<Shape> Shapes(int random_cases) {
       {96, 96, 16, 1, 17, 0.2, Activation::kSigmoid}, {130, 100, 16, 8, 75, 0.6, Activation::kRelu},
       {250, 70, 16, 48, 30, 0.4, Activation::kGelu},  {32, 2100, 32, 4, 90, 1, Activation::kNone},
   };
+  // Blocks that fill groups of eight lanes, at every batch, whole and cut off by the edges.
+  const int64_t groups[][2] = {{2, 2}, {2, 16}, {4, 4}, {4, 8}, {8, 4}, {8, 8}, {8, 12}};
+  for (const auto& [r, c] : groups) {
+    for (int64_t m = 1; m <= kShortBatch + 1; ++m) {
+      shapes.push_back({48, 96, r, c, m, 0.4, kActivations[m % 6]});
+      shapes.push_back({47, 95, r, c, m, 0.7, Activation::kNone});
+    }
+  }
   Random random(1);
   const int sides[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 20, 31, 32, 33, 64, 70};
   const int batches[] = {1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 31, 33, 48, 64, 65, 100, 130};
