@@ -26,6 +26,10 @@ struct Costs {
 };
 
 Costs CostsOf(int64_t r, int64_t c) {
+  if (FillsGroups(r, c)) {
+    if (r == 8) return {1.4, 1.9, 1.2};
+    return r == 4 ? Costs{1.7, 2.5, 1.05} : Costs{2.8, 4.2, 1.7};
+  }
   if (r >= 8) {
     // Rows beyond the last whole tile are a pass of their own, over parts of lines.
     const double passes = r == 8 || r % 16 == 0 ? 1 : 1.6;
@@ -34,9 +38,9 @@ Costs CostsOf(int64_t r, int64_t c) {
     if (r >= 16) return {one, 1.25 * passes, 1.15};
     return {1.7, 2.1, 1.2};
   }
-  if (r == 1) return {5, 5.4, 2.3};
-  if (c == 1) return {3.4, 4.1, 2.3};
-  // Fits to sides of 2 to 7: 5.2, 3.5, 2.6, 2.1, 1.7, 1.5, and 5.0, 3.7, 3.0, 2.5, 2.1, 1.8.
+  if (r == 1) return {6.2, 6, 2.3};
+  if (c == 1) return {3.4, 5.4, 2.3};
+  // Fits to sides of 3 and 5 to 7: 3.5, 2.1, 1.7, 1.5, and 3.7, 2.5, 2.1, 1.8.
   const auto side = static_cast<double>(std::min(r, c));
   return {10.4 / side, 14.6 / (0.9 + side), r * c < 16 ? 1.7 : 1.05};
 }
