@@ -130,6 +130,18 @@ export const GOALS = [
   }),
 ];
 
+/** Points of the peak that other shapes may stay behind. */
+const OTHER_SHAPES = 0.08;
+
+/** The goals for other shapes: those for shares of the peak, which such shapes may miss by a little. */
+export function goalsOf(shapes) {
+  return GOALS.filter(({ unit, cells }) => unit === 'peak' && cells.shape[0] === '768x768').map((one) => ({
+    ...one,
+    target: one.target - OTHER_SHAPES,
+    cells: { ...one.cells, shape: shapes },
+  }));
+}
+
 const inCells = (cells, row) => Object.entries(cells).every(([key, list]) => list.includes(row[key]));
 
 /**

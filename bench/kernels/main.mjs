@@ -5,6 +5,7 @@
  *     npm run bench -- --all                                     the whole grid, hours
  *     npm run bench -- --block 16x16 --batch 128 --sparsity 90   any cells; also --shape, --threads; with commas
  *     npm run bench -- --goals                                   what the kernels are meant to reach, and do
+ *     npm run bench -- --goals --shape 3072x768,4096x4096        the same of other shapes
  *     npm run bench -- --serving                                 what a call costs, the event loop, no native code
  *     npm run bench -- --out FOLDER                              also results.json, tables.md and plots (SVG)
  *
@@ -37,6 +38,8 @@ try {
     },
   }).values;
   flags.selection = select(flags, flags.all);
+  const idle = FILTERS.find((name) => flags.goals && name !== 'shape' && flags[name] !== undefined);
+  if (idle !== undefined) throw new RangeError(`--goals has cells of its own: it takes no --${idle}`);
 } catch (error) {
   console.error(error.message);
   process.exit(2);

@@ -6,7 +6,7 @@ import { runtime } from '../../dist/index.js';
 import { kernels } from '../../dist/kernels/choose.js';
 import { significant } from '../../dist/report/numbers.js';
 import { measureExtras } from './extras.mjs';
-import { goalGroups, judge } from './goals.mjs';
+import { GOALS, goalGroups, goalsOf, judge } from './goals.mjs';
 import { groups } from './grid.mjs';
 import { measureGroup, operands } from './group.mjs';
 import { loadPeers } from './peers.mjs';
@@ -95,6 +95,9 @@ async function measure(list, peers, isa) {
   return rows;
 }
 
+/** How many times as fast as the fastest dense the cell would be if its multiply-adds ran at the peak. */
+const atPeak = ({ work, peak, dense, fastestDense }) => (dense[fastestDense] * peak * 1e3) / work;
+
 /** Each goal with its `limit`: what the machine does in its place when it does nothing else. */
 async function withLimits(goals, machine, { isa, bandwidth }) {
   const tiles = new Map(
@@ -107,6 +110,8 @@ async function withLimits(goals, machine, { isa, bandwidth }) {
   return goals.map((one) => {
     const tile = tiles.get(one);
     if (tile !== undefined) return { ...one, limit: { tile, ...shares(tile) } };
+    if (one.unit === 'x dense' && one.cell !== undefined)
+      return { ...one, limit: { dense: atPeak(one.cell) } };
     return one.level === undefined ? one : { ...one, limit: { [one.level]: bandwidth[1][one.level] } };
   });
 }
@@ -131,20 +136,22 @@ function write(out, results) {
   console.log(`\n${join(out, 'results.json')}, tables.md and ${writePlots(out, results.rows)} plots written`);
 }
 
-export async function run({ selection, goals, serving, out }) {
+export async function run({ selection, goals, serving, out, shape }) {
   if (serving) {
     console.log(goalTable(await measureServing()));
     return;
   }
   const peers = await loadPeers();
   const about = describe(peers, goals ? [1, 2] : selection.threads);
-  const rows = await measure(goals ? goalGroups() : groups(selection), peers, about.isa);
+  const wanted = shape === undefined ? GOALS : goalsOf(selection.shape);
+  const rows = await measure(goals ? goalGroups(wanted) : groups(selection), peers, about.isa);
   const results = { about, rows };
   if (goals) {
-    results.goals = [...judge(rows), ...(await measureServing())];
+    results.goals = judge(rows, wanted);
+    if (shape === undefined) results.goals.push(...(await measureServing()));
     if (peers.machine) {
       results.goals = await withLimits(results.goals, peers.machine, about);
-      results.goals.push(...(await measureExtras(peers.machine, about.isa)));
+      if (shape === undefined) results.goals.push(...(await measureExtras(peers.machine, about.isa)));
     }
     console.log(`\n${goalTable(results.goals)}`);
   } else {

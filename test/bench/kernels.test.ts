@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { GOALS, goalGroups, judge } from '../../bench/kernels/goals.mjs';
+import { GOALS, goalGroups, goalsOf, judge } from '../../bench/kernels/goals.mjs';
 import { BATCHES, BLOCKS, groups, SHAPES, SPARSITIES, select, THREADS } from '../../bench/kernels/grid.mjs';
 import { cleanEnvironment, traps } from '../../bench/kernels/peers.mjs';
 import {
@@ -47,13 +47,14 @@ describe('the grid', () => {
     expect(() => select(filters)).toThrow(message);
   });
 
-  it('the command says what is wrong and measures nothing', () => {
+  it.each([
+    [['--block', 'big'], /--block takes sizes/],
+    [['--goals', '--block', '16x16'], /--goals .* no --block/],
+  ])('the command %j says what is wrong and measures nothing', (args, message) => {
     const main = fileURLToPath(new URL('../../bench/kernels/main.mjs', import.meta.url));
-    const { status, stderr, stdout } = spawnSync(process.execPath, [main, '--block', 'big'], {
-      encoding: 'utf8',
-    });
+    const { status, stderr, stdout } = spawnSync(process.execPath, [main, ...args], { encoding: 'utf8' });
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
-    expect(stderr).toMatch(/--block takes sizes/);
+    expect(stderr).toMatch(message);
   });
 });
 
@@ -138,6 +139,15 @@ describe('the goals', () => {
     expect(verdicts[1].worst).toBeCloseTo(100);
   });
 
+  it('of other shapes are those for shares, 8 points lower', () => {
+    const goals = goalsOf(['3072x768', '300x784']);
+    expect(goals.length).toBeGreaterThan(8);
+    for (const { unit, cells } of goals)
+      expect({ unit, shape: cells.shape }).toEqual({ unit: 'peak', shape: ['3072x768', '300x784'] });
+    expect(goals[0].target).toBeCloseTo(GOALS[0].target - 0.08);
+    expect(new Set((goalGroups(goals) as Group[]).map(({ shape }) => shape)).size).toBe(2);
+  });
+
   it('a goal is reached when its worst cell reaches it, from below when less is better', () => {
     const lines = goalTable([
       {
@@ -153,12 +163,14 @@ describe('the goals', () => {
       },
       { name: 'cheap', target: 0.5, unit: 'µs', worst: 0.4, atMost: true },
       { name: 'open', target: null, unit: 'ms', worst: 3 },
+      { name: 'fast', target: 10, unit: 'x dense', worst: 9, limit: { dense: 10.5 } },
     ]).split('\n');
     expect(lines[2]).toMatch(
       /low .* 90 % peak .* 80 % peak .* 95 % peak .* no, 2 of 3 .*768x768.* tile 8x2, L1 91 % peak, L2 88 % peak$/,
     );
     expect(lines[3]).toMatch(/cheap .*<= 0.50 µs .*0.40 µs .*yes/);
     expect(lines[4]).toMatch(/open .* - .*3.00 ms$/);
+    expect(lines[5]).toMatch(/fast .* at the peak 10.5 x dense$/);
   });
 
   it('are limited by the tile that most of a cell goes through', () => {
