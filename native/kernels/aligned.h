@@ -6,6 +6,10 @@
 #include <new>
 #include <utility>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace blocksparse {
 
 class AlignedFloats {
@@ -13,6 +17,7 @@ class AlignedFloats {
   AlignedFloats() = default;
   explicit AlignedFloats(int64_t count) : count_(count) {
     data_ = static_cast<float*>(::operator new(static_cast<size_t>(count) * sizeof(float), kAlign));
+    AdviseHugePages();
   }
   AlignedFloats(AlignedFloats&& other) noexcept { Swap(other); }
   AlignedFloats& operator=(AlignedFloats&& other) noexcept {
@@ -35,6 +40,18 @@ class AlignedFloats {
 
  private:
   static constexpr std::align_val_t kAlign{64};
+
+  // Weights of many megabytes are more pages of 4 KB than processors keep addresses of, and what fetches
+  // ahead stops at each. Huge ones only where they lie wholly inside, so they cost no memory; a system that
+  // has none to give is not an error.
+  void AdviseHugePages() {
+#if defined(__linux__)
+    constexpr uintptr_t kHuge = 2 * 1024 * 1024;
+    const uintptr_t begin = (reinterpret_cast<uintptr_t>(data_) + kHuge - 1) / kHuge * kHuge;
+    const uintptr_t end = reinterpret_cast<uintptr_t>(data_ + count_) / kHuge * kHuge;
+    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+  }
   void Swap(AlignedFloats& other) {
     std::swap(data_, other.data_);
     std::swap(count_, other.count_);

@@ -106,11 +106,14 @@ struct ByLines {
   template <int S, int F, int B, int V, int U>
   ALWAYS_INLINE void Block(Vec (&sum)[U][B][V], int64_t depth, const float* p, int64_t r, int64_t strip,
                            const float* at) const {
-    RowsBlock<S, F>(sum, depth < kLanes ? depth : kLanes, p, r, strip, LineColumn<B>{at});
-    for (depth -= kLanes; depth > 0; depth -= kLanes) {
+    for (;;) {
+      int64_t columns = depth < kLanes ? depth : kLanes;
+      asm("" : "+r"(columns));  // GCC would unroll what it knows to be at most a line
+      RowsBlock<S, F>(sum, columns, p, r, strip, LineColumn<B>{at});
+      depth -= kLanes;
+      if (depth <= 0) return;
       at += lines * kLanes;
       p += kLanes * r;
-      RowsBlock<S, F>(sum, depth < kLanes ? depth : kLanes, p, r, strip, LineColumn<B>{at});
     }
   }
 };
@@ -131,17 +134,16 @@ inline __attribute__((noinline)) void CopyRows(const float* from, int64_t from_s
 constexpr int64_t kSpanWeights = 32 * 1024;
 
 // Layers of more weights than these, 4 MB, come from beyond L2, and mostly from memory where a network is
-// larger than one layer: what fetches ahead by itself stops at each page. From kFarBatch on there are
+// larger than one layer: what fetches ahead by itself stops at each page. From kRowsInOrder on there are
 // products enough to hide it behind.
 constexpr int64_t kFarWeights = 1024 * 1024;
-constexpr int64_t kFarBatch = 16;
 
 inline int64_t WeightsOf(const RowsForwardArgs& a) {
   return int64_t{a.w.ptr[a.end] - a.w.ptr[a.begin]} * a.w.r * a.w.c;
 }
 
-// Whether tiles of single vectors take x from a copy. Where a vector is a line and there are 32 registers
-// they have 24 batch rows, more than there are registers to point at them in place.
+// Whether tiles can take x from a copy. Where a vector is a line and there are 32 registers those of single
+// vectors have 24 batch rows, more than there are registers to point at them in place.
 constexpr bool kCopies = Vec::kUnrolled && kHalves == 1;
 // A copied x costs as much as some 50 of its products, and gains a fifth of each.
 constexpr int64_t kLeastUses = 64;
@@ -149,11 +151,16 @@ constexpr int64_t kLeastUses = 64;
 // for too short a loop.
 constexpr int64_t kLeastCopied = 16;
 constexpr int64_t kLeastColumns = 4;
+// In place batch rows that are a multiple of 4 KB apart fall on one set of L1, which holds eight to twelve:
+// tiles of any kind gain by a copy, a tenth to a fifth, if less where they have few rows.
+constexpr int64_t kAliased = 1024;
 
 bool TakesLines(const RowsForwardArgs& a) {
-  if (!kCopies || a.m < kLeastCopied || a.w.r >= kRowVectors * Vec::kWidth) return false;
+  const bool aliased = a.w.in % kAliased == 0;
+  if (!kCopies || a.m < (aliased ? kRowsInOrder : kLeastCopied)) return false;
+  if (a.w.r >= kRowVectors * Vec::kWidth && !aliased) return false;
   if (a.w.c % kLanes != 0 && (kLanes % a.w.c != 0 || a.w.c < kLeastColumns)) return false;
-  return WeightsOf(a) >= kLeastUses * a.w.in;
+  return WeightsOf(a) >= (a.m < kLeastCopied ? 2 : 1) * kLeastUses * a.w.in;
 }
 
 // Copies batch rows by lines, eight lines of each row at a time: a whole row would go through as many pages
@@ -208,7 +215,7 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
   const int32_t* index = a.w.index;
   const float* bias = a.bias;
   const Activation activation = a.activation;
-  const bool far = U == 1 && a.m >= kFarBatch && WeightsOf(a) > kFarWeights;
+  const bool far = U == 1 && a.m >= kRowsInOrder && WeightsOf(a) > kFarWeights;
   for (int64_t row = rows.begin; row < rows.end; row += kStrips) {
     const int64_t out_row = row * r + first;
     const int64_t lanes = tile_rows < out - out_row ? tile_rows : out - out_row;
@@ -225,9 +232,11 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
     const int32_t end = ptr[row + 1];
     const int64_t strip = (end - begin) * size;
     const float* values = a.w.values + first;
-    // The blocks of the next rows, asked for by all tiles of these in equal shares.
+    // The blocks of the next rows, asked for by all tiles of these in equal shares; a line's worth of columns
+    // at a time where a tile is soon done with them, for more would wait for each other.
     const float* ahead = a.w.values + ptr[row + kStrips] * size;
-    const int64_t share = far ? (kStrips * size / kLanes + tiles - 1) / tiles : 0;
+    const int64_t chunk = B <= 8 && far && c > kLanes ? kLanes : c;
+    const int64_t share = far ? (kStrips * r * chunk / kLanes + tiles - 1) / tiles : 0;
     float* y = a.y + (a.y_lines > 0 ? sample * kLanes + out_row * a.y_lines : sample * out + out_row);
     for (int64_t tile = 0; tile < tiles; ++tile, y += B * y_stride) {
       const Input x = input.From(tile * B);
@@ -273,8 +282,13 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
         for (; e < end - cut; ++e, p += size) {
           const float* next = x.At(index[e + 1 < end ? e + 1 : e] * c);
           asm("" : "+r"(next));
-          for (int64_t i = 0; i < share; ++i, ahead += kLanes) __builtin_prefetch(ahead, 0, 2);
-          x.template Block<1, 0>(sum, c, p, r, strip, at);
+          for (int64_t k = 0;;) {
+            for (int64_t i = 0; i < share; ++i, ahead += kLanes) __builtin_prefetch(ahead, 0, 2);
+            x.template Block<1, 0>(sum, c - k < chunk ? c - k : chunk, p + k * r, r, strip, at);
+            k += chunk;
+            if (B > 8 || k >= c) break;
+            at = x.At(index[e] * c + k);
+          }
           at = next;
         }
         if (cut) x.template Block<1, 0>(sum, in - index[e] * c, p, r, strip, at);
@@ -496,7 +510,7 @@ void DotForward(const RowsForwardArgs& a) {
 template <typename Input>
 void RowsSpan(const RowsForwardArgs& a, Input x, RowSpan rows, int64_t sample, int64_t m) {
   int64_t first = 0;
-  if constexpr (kRowVectors > 1 && std::is_same_v<Input, InPlace>) {
+  if constexpr (kRowVectors > 1) {
     constexpr int64_t kTile = kRowVectors * Vec::kWidth;
     for (; a.w.r - first >= kTile; first += kTile) RowsOf<kRowVectors>(a, x, rows, first, sample, m);
   }

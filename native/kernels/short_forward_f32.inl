@@ -163,16 +163,17 @@ __attribute__((noinline)) void ShortTiles(const RowsForwardArgs& a, int64_t samp
   }
 }
 
-// Eight groups in flight, or six; for single rows four, which wait for their weights.
+// Eight groups in flight, or six; for single rows four, which wait for their weights. Without an instruction
+// set of its own more than one row is not worth the code.
 template <int R, Fill fill>
 void ShortBlocks(const RowsForwardArgs& a) {
   int64_t sample = 0;
   if constexpr (Vec::kUnrolled) {
     for (; sample + 4 <= a.m; sample += 4) ShortTiles<R, fill, 4, 2>(a, sample);
     if (a.m - sample == 3) return ShortTiles<R, fill, 3, 2>(a, sample);
+    if (a.m - sample == 2) return ShortTiles<R, fill, 2, 4>(a, sample);
   }
-  for (; sample + 2 <= a.m; sample += 2) ShortTiles<R, fill, 2, 4>(a, sample);
-  if (sample < a.m) ShortTiles<R, fill, 1, 4>(a, sample);
+  for (; sample < a.m; ++sample) ShortTiles<R, fill, 1, 4>(a, sample);
 }
 
 // RowsForward with the blocks above.
