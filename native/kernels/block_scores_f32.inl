@@ -65,13 +65,13 @@ void ScoreRuns(float* sums, int64_t count, int64_t width) {
 
 // Blocks of `weights` elements: from their sums to their scores.
 template <Criterion kind>
-void ScoreFinish(const float* sums, int64_t count, int64_t weights, float* scores) {
+void ScoreFinish(const BlockScoresArgs& a, const float* sums, int64_t count, int64_t weights, float* scores) {
   const Vec divisor = Vec::Set1(static_cast<float>(weights));
   for (int64_t k = 0; k < count; k += Vec::kWidth) {
     const int64_t n = count - k < Vec::kWidth ? count - k : Vec::kWidth;
     Vec score = Vec::LoadN(sums + k, n);
     if (kind == Criterion::kL2) score = Vec::Sqrt(score);
-    if (kind == Criterion::kMeanAbs) score = score / divisor;
+    if (a.criterion == Criterion::kMeanAbs) score = score / divisor;
     score.StoreN(scores + k, n);
   }
 }
@@ -95,12 +95,12 @@ void ScoreBlocks(const BlockScoresArgs& a, const float* w, int64_t rows, int64_t
   if (cut > 0) {
     float* sums = a.scratch + whole * a.c;
     ScoreRuns<kind>(sums, 1, cut);
-    ScoreFinish<kind>(sums, 1, rows * cut, scores + whole);
+    ScoreFinish<kind>(a, sums, 1, rows * cut, scores + whole);
   }
   int64_t width = a.c;
   for (; width % 2 == 0; width /= 2) ScorePairs<kind>(a.scratch, whole * width);
   if (width > 1) ScoreRuns<kind>(a.scratch, whole, width);
-  ScoreFinish<kind>(a.scratch, whole, rows * a.c, scores);
+  ScoreFinish<kind>(a, a.scratch, whole, rows * a.c, scores);
 }
 
 template <Criterion kind>
@@ -123,7 +123,6 @@ void ScoreRows(const BlockScoresArgs& a) {
 void BlockScores(const BlockScoresArgs& a) {
   switch (a.criterion) {
     case Criterion::kMeanAbs:
-      return ScoreRows<Criterion::kMeanAbs>(a);
     case Criterion::kL1:
       return ScoreRows<Criterion::kL1>(a);
     case Criterion::kL2:

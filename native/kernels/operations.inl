@@ -34,6 +34,21 @@ ALWAYS_INLINE void AddSums(Vec (&sum)[B][V], const Vec (&other)[B][V]) {
   Each<B>(EACH(b) { Each<V>(EACH(v) { sum[b][v] = sum[b][v] + other[b][v]; }); });
 }
 
+// Weights of the block rows of a call.
+template <typename Args>
+inline int64_t WeightsOf(const Args& a) {
+  return int64_t{a.w.ptr[a.end] - a.w.ptr[a.begin]} * a.w.r * a.w.c;
+}
+
+// Layers of more weights than these, 4 MB, come from beyond L2, and mostly from memory where a network is
+// larger than one layer: what fetches ahead by itself stops at each page. Tiles with products enough to hide
+// it behind ask for what comes next.
+constexpr int64_t kFarWeights = 1024 * 1024;
+template <typename Args>
+inline bool IsFar(const Args& a) {
+  return WeightsOf(a) > kFarWeights;
+}
+
 #include "activation_f32.inl"
 #include "block_scores_f32.inl"
 #include "optimizer_f32.inl"

@@ -16,6 +16,9 @@ constexpr int TileVectors(int64_t rows) {
 // Columns of x a tile works on before those it asks for: the latency of L2, at 4 to 8 cycles a column.
 constexpr int64_t kAheadColumns = 8;
 
+// Weights of large layers that a tile asks for before their turn, in floats: 8 KB, some microseconds of work.
+constexpr int64_t kAheadWeights = 2048;
+
 // One column of a block: R weights against V vectors of x. Asks for the lines of the same column of a later
 // block too: which block that is, no hardware can foresee.
 template <int R, int V>
@@ -94,8 +97,10 @@ void PanelTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t la
   const int64_t whole = w.in / c;
   const bool cut = begin < end && index[end - 1] == whole;
   const float* values = w.values + first * row_stride;
+  const bool far = kColumnMajor && Vec::kUnrolled && w.block == nullptr && IsFar(a);
   for (int32_t e = begin; e < end - cut; ++e) {
     const float* p = values + (w.block == nullptr ? e : w.block[e]) * size;
+    for (int64_t i = 0; far && i < size; i += kLanes) __builtin_prefetch(p + kAheadWeights + i, 0, 2);
     const float* next = panel + index[e + ahead < last ? e + ahead : last] * step;
     PanelColumns<R, V, S>(sum, c, p, row_stride, col_stride, panel + index[e] * step, next, width);
   }

@@ -133,15 +133,6 @@ inline __attribute__((noinline)) void CopyRows(const float* from, int64_t from_s
 // Weights that tiles of one kind go through before the next kind does: half of the smallest L2.
 constexpr int64_t kSpanWeights = 32 * 1024;
 
-// Layers of more weights than these, 4 MB, come from beyond L2, and mostly from memory where a network is
-// larger than one layer: what fetches ahead by itself stops at each page. From kRowsInOrder on there are
-// products enough to hide it behind.
-constexpr int64_t kFarWeights = 1024 * 1024;
-
-inline int64_t WeightsOf(const RowsForwardArgs& a) {
-  return int64_t{a.w.ptr[a.end] - a.w.ptr[a.begin]} * a.w.r * a.w.c;
-}
-
 // Whether tiles can take x from a copy. Where a vector is a line and there are 32 registers those of single
 // vectors have 24 batch rows, more than there are registers to point at them in place.
 constexpr bool kCopies = Vec::kUnrolled && kHalves == 1;
@@ -215,7 +206,7 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
   const int32_t* index = a.w.index;
   const float* bias = a.bias;
   const Activation activation = a.activation;
-  const bool far = U == 1 && a.m >= kRowsInOrder && WeightsOf(a) > kFarWeights;
+  const bool far = U == 1 && a.m >= kRowsInOrder && IsFar(a);
   for (int64_t row = rows.begin; row < rows.end; row += kStrips) {
     const int64_t out_row = row * r + first;
     const int64_t lanes = tile_rows < out - out_row ? tile_rows : out - out_row;
