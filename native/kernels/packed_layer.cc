@@ -18,6 +18,10 @@ constexpr int64_t kParallelPanelWork = 500 * 1000;
 // panel.
 constexpr int64_t kPanelFloats = 64 * 1024;
 
+// Batch rows that a chain of row-major layers takes at a time on one thread: whole tiles, and so few that
+// what they read and write leaves weights room in half a megabyte. Threads share kPanel of them evenly.
+constexpr int64_t kChainRows = 48;
+
 // Scratch of the calling thread, kept for its next call.
 thread_local AlignedFloats scratch_in;
 thread_local AlignedFloats scratch_out;
@@ -206,13 +210,13 @@ void RunPanelPart(const ChainJob& job, int64_t panel, int64_t part, int64_t part
                            layer.n());
 }
 
-// Row-major layers one after the other, on kPanel batch rows at a time, so that activations stay in the
-// cache, or all of them (`parts` 1); the last part has what is left, never fewer than kRowsInOrder, for the
-// bits of the whole batch. Between layers they lie by lines where the next one wants them so. `split`:
-// threads may share a layer's block rows.
+// Row-major layers one after the other, on so many batch rows at a time that activations stay in the cache,
+// or on all of them (`parts` 1); the last part has what is left, never fewer than kRowsInOrder, for the bits
+// of the whole batch. Between layers they lie by lines where the next one wants them so. `split`: threads may
+// share a layer's block rows.
 void RunRows(const ChainJob& job, int64_t part, int64_t parts, bool split) {
-  const int64_t row = part * kPanel;
-  const int64_t rows = part == parts - 1 ? job.m - row : kPanel;
+  const int64_t row = part * job.rows;
+  const int64_t rows = part == parts - 1 ? job.m - row : job.rows;
   const float* from = job.x + row * job.layers[0]->k();
   int64_t from_lines = 0;
   for (int64_t i = 0; i < job.count; ++i) {
@@ -240,7 +244,8 @@ void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* 
     rows = rows && layers[i]->UsesRows(m);
   }
   if (rows) {
-    int64_t parts = std::max<int64_t>(1, (m + kPanel - kRowsInOrder) / kPanel);
+    if (job.threads == 1) job.rows = kChainRows;
+    int64_t parts = std::max<int64_t>(1, (m + job.rows - kRowsInOrder) / job.rows);
     // A layer alone has nothing to keep in the cache; its threads share the batch where it comes out even,
     // and its block rows otherwise.
     if (count == 1 && (job.threads == 1 || parts % job.threads != 0)) parts = 1;
