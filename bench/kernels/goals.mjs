@@ -87,7 +87,7 @@ export const GOALS = [
     { block: ['16x16'], batch: [1], sparsity: [90] },
     'L2',
   ),
-  goal('the same', 11, 'x dense', speedUp('ours'), { block: ['16x16'], batch: [1], sparsity: [90] }),
+  goal('the same', 11, 'x dense', speedUp('ours'), { block: ['16x16'], batch: [1], sparsity: [90] }, 'L2'),
   goal(
     'M = 1, 16x16, 90 %, from L3',
     75,

@@ -95,8 +95,12 @@ async function measure(list, peers, isa) {
   return rows;
 }
 
-/** How many times as fast as the fastest dense the cell would be if its multiply-adds ran at the peak. */
-const atPeak = ({ work, peak, dense, fastestDense }) => (dense[fastestDense] * peak * 1e3) / work;
+/** How many times as fast as the fastest dense the cell would be at the peak, or at the rate of a level in GB/s. */
+function bestOverDense({ cell, level }, rates) {
+  const { work, peak, packedBytes } = cell;
+  const fewest = level === undefined ? work / peak : packedBytes / rates[level];
+  return (cell.dense[cell.fastestDense] * 1e3) / fewest;
+}
 
 /** Each goal with its `limit`: what the machine does in its place when it does nothing else. */
 async function withLimits(goals, machine, { isa, bandwidth }) {
@@ -111,7 +115,7 @@ async function withLimits(goals, machine, { isa, bandwidth }) {
     const tile = tiles.get(one);
     if (tile !== undefined) return { ...one, limit: { tile, ...shares(tile) } };
     if (one.unit === 'x dense' && one.cell !== undefined)
-      return { ...one, limit: { dense: atPeak(one.cell) } };
+      return { ...one, limit: { at: one.level ?? 'peak', dense: bestOverDense(one, bandwidth[1]) } };
     return one.level === undefined ? one : { ...one, limit: { [one.level]: bandwidth[1][one.level] } };
   });
 }

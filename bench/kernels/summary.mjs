@@ -158,11 +158,11 @@ export function goalTable(goals) {
   });
 }
 
-/** A bare tile with its operands from L1 and from L2, or plain reading, or what the peak would be over dense. */
+/** A bare tile with its operands from L1 and from L2, or plain reading, or what it would be over dense at the limit. */
 function limitText(limit, unit) {
   if (limit === undefined) return '';
-  const { tile, dense, ...levels } = limit;
-  if (dense !== undefined) return `at the peak ${inUnit(dense, unit)}`;
+  const { tile, at, dense, ...levels } = limit;
+  if (dense !== undefined) return `at ${at === 'peak' ? 'the peak' : `${at}'s rate`} ${inUnit(dense, unit)}`;
   const rates = Object.entries(levels).map(([level, value]) => `${level} ${inUnit(value, unit)}`);
   return `${tile === undefined ? 'reading' : `tile ${tile.join('x')}`}, ${rates.join(', ')}`;
 }

@@ -52,11 +52,11 @@ BlockView PackedLayer::View() const {
 }
 
 // The row-major design pays for each batch row, panels for every kLanes, and for transposing. Below
-// kRowsInOrder the two give other bits, so there the choice depends on the shape alone; from there on it may
-// depend on the instruction set. Blocks whose rows are whole lines have nothing to transpose and, by tiles of
-// two vectors or of many batch rows, few loads; those that only fill single vectors gain up to 12 rows.
-// Without registers for wide tiles panels are faster. Where the designs meet was measured by bench/kernels,
-// 768 x 768 at 80 and 95 %, AVX2 and AVX-512.
+// kRowsInOrder the two give other bits, so there the choice depends on the shape alone, as it does for blocks
+// that fill groups; from there on it may depend on the instruction set. Blocks whose rows are whole lines
+// have nothing to transpose and, by tiles of two vectors or of many batch rows, few loads; those that only
+// fill single vectors gain up to 12 rows. Without registers for wide tiles panels are faster. Where the
+// designs meet was measured by bench/kernels, 768 x 768 at 80 and 95 %, AVX2 and AVX-512.
 bool PackedLayer::UsesRows(int64_t m) const {
   if (m <= kShortBatch && FillsGroups(r(), c())) return true;
   if (m < kRowsInOrder) return m < (r() >= 8 ? kRowsInOrder : 5);
@@ -67,6 +67,8 @@ bool PackedLayer::UsesRows(int64_t m) const {
 const char* PackedLayer::Reason(int64_t m) const {
   if (regrouped_) return "so few blocks are gone that all of them, regrouped, are faster";
   if (!UsesRows(m)) return "the batch fills vectors along it, whatever the block shape";
+  if (m <= kShortBatch && FillsGroups(r(), c()))
+    return "columns of a block fill a vector side by side, which is fastest for so few batch rows";
   return m < kRowsInOrder ? "the batch is too small to fill vectors along it"
                           : "the rows of a block fill vectors, and nothing is to be transposed";
 }

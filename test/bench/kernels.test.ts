@@ -163,7 +163,8 @@ describe('the goals', () => {
       },
       { name: 'cheap', target: 0.5, unit: 'µs', worst: 0.4, atMost: true },
       { name: 'open', target: null, unit: 'ms', worst: 3 },
-      { name: 'fast', target: 10, unit: 'x dense', worst: 9, limit: { dense: 10.5 } },
+      { name: 'fast', target: 10, unit: 'x dense', worst: 9, limit: { at: 'peak', dense: 10.5 } },
+      { name: 'read', target: 10, unit: 'x dense', worst: 9, limit: { at: 'L2', dense: 12 } },
     ]).split('\n');
     expect(lines[2]).toMatch(
       /low .* 90 % peak .* 80 % peak .* 95 % peak .* no, 2 of 3 .*768x768.* tile 8x2, L1 91 % peak, L2 88 % peak$/,
@@ -171,6 +172,7 @@ describe('the goals', () => {
     expect(lines[3]).toMatch(/cheap .*<= 0.50 µs .*0.40 µs .*yes/);
     expect(lines[4]).toMatch(/open .* - .*3.00 ms$/);
     expect(lines[5]).toMatch(/fast .* at the peak 10.5 x dense$/);
+    expect(lines[6]).toMatch(/read .* at L2's rate 12.0 x dense$/);
   });
 
   it('are limited by the tile that most of a cell goes through', () => {
