@@ -40,14 +40,14 @@ inline int64_t WeightsOf(const Args& a) {
   return int64_t{a.w.ptr[a.end] - a.w.ptr[a.begin]} * a.w.r * a.w.c;
 }
 
-// Layers of more weights than these, 4 MB, come from beyond L2, and mostly from memory where a network is
-// larger than one layer: what fetches ahead by itself stops at each page. Tiles with products enough to hide
-// it behind ask for what comes next.
-constexpr int64_t kFarWeights = 1024 * 1024;
 template <typename Args>
 inline bool IsFar(const Args& a) {
   return WeightsOf(a) > kFarWeights;
 }
+
+// Weights that a tile of few products a weight asks for before their turn, in floats: 8 KB, some microseconds
+// of work.
+constexpr int64_t kAheadWeights = 2048;
 
 #include "activation_f32.inl"
 #include "block_scores_f32.inl"

@@ -58,7 +58,7 @@ BlockView PackedLayer::View() const {
 // fill single vectors gain up to 12 rows. Without registers for wide tiles panels are faster. Where the
 // designs meet was measured by bench/kernels, 768 x 768 at 80 and 95 %, AVX2 and AVX-512.
 bool PackedLayer::UsesRows(int64_t m) const {
-  if (m <= kShortBatch && FillsGroups(r(), c())) return true;
+  if (TakesGroups(View(), m)) return true;
   if (m < kRowsInOrder) return m < (r() >= 8 ? kRowsInOrder : 5);
   if (table_->row_tile == 0 || r() % table_->lanes != 0) return false;
   return m <= 12 || r() >= kLanes;
@@ -67,7 +67,7 @@ bool PackedLayer::UsesRows(int64_t m) const {
 const char* PackedLayer::Reason(int64_t m) const {
   if (regrouped_) return "so few blocks are gone that all of them, regrouped, are faster";
   if (!UsesRows(m)) return "the batch fills vectors along it, whatever the block shape";
-  if (m <= kShortBatch && FillsGroups(r(), c()))
+  if (TakesGroups(View(), m))
     return "columns of a block fill a vector side by side, which is fastest for so few batch rows";
   return m < kRowsInOrder ? "the batch is too small to fill vectors along it"
                           : "the rows of a block fill vectors, and nothing is to be transposed";

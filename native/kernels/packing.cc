@@ -38,7 +38,7 @@ Costs CostsOf(int64_t r, int64_t c) {
     if (r >= 16) return {one, 1.25 * passes, 1.15};
     return {1.7, 2.1, 1.2};
   }
-  if (r == 1) return {6.2, 6, 2.3};
+  if (r == 1) return {6.5, 6, 2.3};
   if (c == 1) return {3.4, 5.4, 2.3};
   // Fits to sides of 3 and 5 to 7: 3.5, 2.1, 1.7, 1.5, and 3.7, 2.5, 2.1, 1.8.
   const auto side = static_cast<double>(std::min(r, c));

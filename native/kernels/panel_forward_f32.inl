@@ -16,9 +16,6 @@ constexpr int TileVectors(int64_t rows) {
 // Columns of x a tile works on before those it asks for: the latency of L2, at 4 to 8 cycles a column.
 constexpr int64_t kAheadColumns = 8;
 
-// Weights of large layers that a tile asks for before their turn, in floats: 8 KB, some microseconds of work.
-constexpr int64_t kAheadWeights = 2048;
-
 // One column of a block: R weights against V vectors of x. Asks for the lines of the same column of a later
 // block too: which block that is, no hardware can foresee.
 template <int R, int V>

@@ -538,7 +538,7 @@ inline bool TakesDots(const RowsForwardArgs& a) { return a.w.r == 1 && a.w.c > k
 // Whether vectors of half a line are faster: short blocks fill no more, and whole lines would cross two at
 // nearly every column.
 inline bool FillHalves(const RowsForwardArgs& a) {
-  if (FillsGroups(a.w.r, a.w.c)) return a.m <= kShortBatch;
+  if (TakesGroups(a.w, a.m)) return true;
   return a.m < kRowsInOrder && a.w.r <= kLanes / 2 && !TakesDots(a);
 }
 

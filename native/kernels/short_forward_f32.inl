@@ -104,6 +104,8 @@ __attribute__((noinline)) void ShortTiles(const RowsForwardArgs& a, int64_t samp
   const int64_t size = R * c;
   const int32_t* index = a.w.index;
   const float* x = a.x + sample * in;
+  // Single rows of tall blocks read their weights so fast that the processor fetches ahead as well.
+  const bool far = Vec::kUnrolled && (B > 1 || R < 8) && IsFar(a);
   for (int64_t row = a.begin; row < a.end; ++row) {
     Vec sum[T][B][kParts];
     Each<T>(EACH(t) { Each<B>(EACH(b) { Each<kParts>(EACH(h) { sum[t][b][h] = Vec::Zero(); }); }); });
@@ -114,6 +116,8 @@ __attribute__((noinline)) void ShortTiles(const RowsForwardArgs& a, int64_t samp
     const float* p = a.w.values + e * size;
     const auto at = [&](int32_t u) __attribute__((always_inline)) { return x + index[e + u] * c; };
     for (; e + kBlocks <= end - cut; e += kBlocks, p += kBlocks * size) {
+      for (int64_t i = 0; far && i < kBlocks * size; i += kLanes)
+        __builtin_prefetch(p + kAheadWeights + i, 0, 2);
       if constexpr (fill == Fill::kHalf) {
         Each<T>(EACH(t) { AddPair(sum[t], p + t * kGroup, kGroup, at(2 * t), at(2 * t + 1), in, in); });
       } else if constexpr (fill == Fill::kTwo) {
@@ -178,7 +182,7 @@ void ShortBlocks(const RowsForwardArgs& a) {
 
 // RowsForward with the blocks above.
 void ShortOrRowsForward(const RowsForwardArgs& a) {
-  if (a.m > kShortBatch || !FillsGroups(a.w.r, a.w.c)) return RowsForward(a);
+  if (!TakesGroups(a.w, a.m)) return RowsForward(a);
   if (a.w.r == 8) return ShortBlocks<8, Fill::kFours>(a);
   if (a.w.r == 4 && a.w.c == 4) return ShortBlocks<4, Fill::kTwo>(a);
   if (a.w.r == 4) return ShortBlocks<4, Fill::kFours>(a);

@@ -32,7 +32,7 @@ void ShortSample(const RowsForwardArgs& a, int64_t sample, int64_t turns) {
 }
 
 void ShortOrRowsForward(const RowsForwardArgs& a) {
-  if (a.m > kShortBatch || !FillsGroups(a.w.r, a.w.c)) return RowsForward(a);
+  if (!TakesGroups(a.w, a.m)) return RowsForward(a);
   for (int64_t sample = 0; sample < a.m; ++sample) {
     const bool in_three_or_four = sample < a.m / 4 * 4 || a.m % 4 == 3;
     ShortSample(a, sample, in_three_or_four ? 2 : 4);

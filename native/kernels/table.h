@@ -20,11 +20,8 @@ constexpr int64_t kPanel = 64;
 // columns lie side by side: they never go row-major from here on.)
 constexpr int64_t kRowsInOrder = 8;
 
-// Blocks of few rows fill a vector of eight lanes, a group, with columns side by side, and up to so many
-// batch rows that is fastest. Decided by their shape alone: the order of sums is its own
-// (short_forward_f32.inl).
+// Blocks of few rows fill a vector of eight lanes, a group, with columns side by side.
 constexpr int kGroup = 8;
-constexpr int64_t kShortBatch = 8;
 constexpr bool FillsGroups(int64_t r, int64_t c) {
   return (r == 2 && c == 2) || (r == 4 && c == 4) || ((r == 2 || r == 4 || r == 8) && r * c % 32 == 0);
 }
@@ -63,6 +60,19 @@ struct BlockView {
   int64_t row_stride, col_stride;
   int64_t out, in;
 };
+
+// Layers of more weights than these, 4 MB, come from beyond L2, and mostly from memory where a network is
+// larger than one layer: what fetches ahead by itself stops at each page. Tiles with products enough to hide
+// it behind ask for what comes next.
+constexpr int64_t kFarWeights = 1024 * 1024;
+
+// Whether the tiles of groups are fastest: up to so many batch rows, of which four read the weights once. By
+// what every instruction set knows, since the order of sums is theirs (short_forward_f32.inl).
+constexpr int64_t kShortBatch = 8;
+inline bool TakesGroups(const BlockView& w, int64_t m) {
+  if (m > kShortBatch || !FillsGroups(w.r, w.c)) return false;
+  return m <= 4 || int64_t{w.ptr[(w.out + w.r - 1) / w.r]} * w.r * w.c <= kFarWeights;
+}
 
 // y[out][width] = act(W . x[in][width] + bias) for block rows [begin, end) of one panel.
 struct PanelForwardArgs {
