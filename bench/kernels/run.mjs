@@ -158,7 +158,7 @@ export async function run({ selection, goals, serving, out, shape }) {
       if (shape === undefined) results.goals.push(...(await measureExtras(peers.machine, about.isa)));
     }
     console.log(`\n${goalTable(results.goals)}`);
-  } else {
+  } else if (selection.sparsity.length > 1) {
     for (const table of breakEvenTables(rows)) console.log(`\n${table}`);
   }
   printSlower(rows);

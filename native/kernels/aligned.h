@@ -42,8 +42,8 @@ class AlignedFloats {
   static constexpr std::align_val_t kAlign{64};
 
   // Weights of many megabytes are more pages of 4 KB than processors keep addresses of, and what fetches
-  // ahead stops at each. Huge ones only where they lie wholly inside, so they cost no memory; a system that
-  // has none to give is not an error.
+  // ahead stops at each. Huge ones only where they lie wholly inside, so they cost hardly any memory; a
+  // system that has none to give is not an error.
   void AdviseHugePages() {
 #if defined(__linux__)
     constexpr uintptr_t kHuge = 2 * 1024 * 1024;

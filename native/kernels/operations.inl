@@ -45,8 +45,7 @@ inline bool IsFar(const Args& a) {
   return WeightsOf(a) > kFarWeights;
 }
 
-// Weights that a tile of few products a weight asks for before their turn, in floats: 8 KB, some microseconds
-// of work.
+// Weights that tiles ask for before their turn, in floats: 8 KB, which take memory longer than its latency.
 constexpr int64_t kAheadWeights = 2048;
 
 #include "activation_f32.inl"

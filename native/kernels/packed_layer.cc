@@ -36,6 +36,7 @@ PackedLayer::PackedLayer(const KernelTable& table, const BsrView& matrix, const 
       k_(matrix.k),
       blocks_(Pack(matrix, table.row_tile, batch_hint)),
       regrouped_(blocks_.r > matrix.r || blocks_.c != matrix.c),
+      hinted_(batch_hint != 0),
       has_bias_(bias != nullptr),
       activation_(activation),
       threads_(threads) {
@@ -52,22 +53,30 @@ BlockView PackedLayer::View() const {
 }
 
 // The row-major design pays for each batch row, panels for every kLanes, and for transposing. Below
-// kRowsInOrder the two give other bits, so there the choice depends on the shape alone, as it does for blocks
-// that fill groups; from there on it may depend on the instruction set. Blocks whose rows are whole lines
+// kRowsInOrder the two give other bits, and groups do at any batch, so there the choice depends on what every
+// instruction set knows; elsewhere it may depend on the set. Blocks whose rows are whole lines
 // have nothing to transpose and, by tiles of two vectors or of many batch rows, few loads; those that only
 // fill single vectors gain up to 12 rows. Without registers for wide tiles panels are faster. Where the
 // designs meet was measured by bench/kernels, 768 x 768 at 80 and 95 %, AVX2 and AVX-512.
 bool PackedLayer::UsesRows(int64_t m) const {
-  if (TakesGroups(View(), m)) return true;
+  if (InGroups(m)) return true;
   if (m < kRowsInOrder) return m < (r() >= 8 ? kRowsInOrder : 5);
   if (table_->row_tile == 0 || r() % table_->lanes != 0) return false;
   return m <= 12 || r() >= kLanes;
 }
 
 const char* PackedLayer::Reason(int64_t m) const {
-  if (regrouped_) return "so few blocks are gone that all of them, regrouped, are faster";
-  if (!UsesRows(m)) return "the batch fills vectors along it, whatever the block shape";
-  if (TakesGroups(View(), m))
+  if (regrouped_) {
+    return hinted_ ? "so few blocks are gone that at the hinted batch all of them, regrouped, are faster"
+                   : "so few blocks are gone that at some batch all of them, regrouped, are faster: "
+                     "batchHint says "
+                     "which one counts";
+  }
+  if (!UsesRows(m)) {
+    return m < kLanes ? "batch rows side by side fill more of a vector than the rows of a block"
+                      : "the batch fills vectors along it, whatever the block shape";
+  }
+  if (InGroups(m))
     return "columns of a block fill a vector side by side, which is fastest for so few batch rows";
   return m < kRowsInOrder ? "the batch is too small to fill vectors along it"
                           : "the rows of a block fill vectors, and nothing is to be transposed";
@@ -85,6 +94,8 @@ RowsForwardArgs PackedLayer::RowsArgs(const float* x, int64_t m, float* y) const
       View(), blocks_.strips, has_bias_ ? bias_.data() : nullptr, activation_, x, y, m, 0, rows, nullptr, 0,
       0};
 }
+
+bool PackedLayer::InGroups(int64_t m) const { return TakesGroups(View(), m); }
 
 bool PackedLayer::TakesLines(int64_t m) const { return table_->takes_lines(RowsArgs(nullptr, m, nullptr)); }
 
@@ -240,11 +251,16 @@ void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* 
   if (m == 0) return;
   ChainJob job{layers, count, x, m, y, 0, kPanel, 1};
   bool rows = true;
+  int64_t in_groups = 0;
   for (int64_t i = 0; i < count; ++i) {
     job.widest = std::max({job.widest, layers[i]->n(), layers[i]->k()});
     job.threads = std::max(job.threads, layers[i]->ThreadsFor(m));
     rows = rows && layers[i]->UsesRows(m);
+    in_groups += layers[i]->InGroups(m);
   }
+  // Whether the other layers use rows depends on the instruction set from here on, the order of groups does
+  // not: panels, for the same bits on each.
+  if (m >= kRowsInOrder && in_groups > 0 && in_groups < count) rows = false;
   if (rows) {
     if (job.threads == 1) job.rows = kChainRows;
     int64_t parts = std::max<int64_t>(1, (m + job.rows - kRowsInOrder) / job.rows);

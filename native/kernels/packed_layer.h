@@ -35,6 +35,7 @@ class PackedLayer {
   // Lines: 0, or the lines that x lies by, or y is to lie by (table.h).
   void ForwardRows(const float* x, int64_t m, int64_t x_lines, float* y, int64_t y_lines, int threads) const;
   bool TakesLines(int64_t m) const;
+  bool InGroups(int64_t m) const;  // TakesGroups of table.h
   bool GivesLines() const { return r() == kLanes; }
   // One panel, x[k][width] to y[n][width], for part `part` of `parts` of the block rows; and the first output
   // of that part.
@@ -50,7 +51,7 @@ class PackedLayer {
   const KernelTable* table_;
   int64_t n_, k_;
   Packing blocks_;
-  bool regrouped_;
+  bool regrouped_, hinted_;
   std::vector<float> bias_;
   bool has_bias_;
   Activation activation_;

@@ -26,7 +26,7 @@ struct Costs {
 };
 
 Costs CostsOf(int64_t r, int64_t c) {
-  if (FillsGroups(r, c)) {
+  if (FillsGroups(r, c)) {  // a tile of groups up to four or eight batch rows, panels from there on
     if (r == 8) return {1.4, 1.9, 1.2};
     return r == 4 ? Costs{1.7, 2.5, 1.05} : Costs{2.8, 4.2, 1.7};
   }

@@ -147,6 +147,7 @@ constexpr int64_t kLeastColumns = 4;
 constexpr int64_t kAliased = 1024;
 
 bool TakesLines(const RowsForwardArgs& a) {
+  if (TakesGroups(a.w, a.m)) return false;  // which read x in place
   const bool aliased = a.w.in % kAliased == 0;
   if (!kCopies || a.m < (aliased ? kRowsInOrder : kLeastCopied)) return false;
   if (a.w.r >= kRowVectors * Vec::kWidth && !aliased) return false;

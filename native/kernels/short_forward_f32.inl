@@ -168,7 +168,7 @@ __attribute__((noinline)) void ShortTiles(const RowsForwardArgs& a, int64_t samp
 }
 
 // Eight groups in flight, or six; for single rows four, which wait for their weights. Without an instruction
-// set of its own more than one row is not worth the code.
+// set of its own more than one row is not worth the code, and the bits are not those of the others anyway.
 template <int R, Fill fill>
 void ShortBlocks(const RowsForwardArgs& a) {
   int64_t sample = 0;
