@@ -26,7 +26,7 @@ constexpr int64_t kScoreColumns = 512;
 template <Criterion kind, int kRows>
 void ScoreColumns(const float* w, const float* next, int64_t stride, int64_t count, bool first, float* sums) {
   for (int64_t k = 0; k < count; k += Vec::kWidth) {
-    if (k % kLanes == 0) {
+    if (Vec::kUnrolled && k % kLanes == 0) {
       for (int i = 0; i < kRows; ++i) __builtin_prefetch(next + i * stride + k, 0, 2);
     }
     const int64_t n = count - k;
