@@ -87,7 +87,7 @@ struct Vec {
   // Lanes `first` and on of eight: two numbers of each, each for two of them.
   template <int first>
   static Vec SpreadPair(const float* x, const float* other) {
-    return Each([&](int64_t i) { return (first + i < 4 ? x : other)[(first + i) % 4 / 2]; });
+    return Each([&](int64_t i) { return first + i < 4 ? x[(first + i) / 2] : other[(first + i - 4) / 2]; });
   }
   // Lane i: that of i + n added.
   template <int n>
