@@ -52,4 +52,13 @@ Isa BestIsa() {
   return Isa::kPortable;
 }
 
+bool ShufflesFast() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_is("amd");
+#else
+  return false;
+#endif
+}
+
 }  // namespace blocksparse

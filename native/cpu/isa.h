@@ -13,4 +13,8 @@ bool IsaFromName(const char* name, Isa* isa);
 bool IsaAvailable(Isa isa);
 Isa BestIsa();
 
+// Whether 512-bit vectors are shuffled as fast as they are multiplied, as AMD's processors do and Intel's,
+// with one port for shuffles, do not.
+bool ShufflesFast();
+
 }  // namespace blocksparse

@@ -17,28 +17,63 @@ inline float ScoreJoin(float a, float b) {
   return kind == Criterion::kMaxAbs ? (a > b ? a : b) : a + b;
 }
 
-// Columns that go from weights to scores at a time: half a page of each row, whose sums stay in L1.
-constexpr int64_t kScoreColumns = 512;
+// Rows that are read side by side: streams that hardware fetches ahead by itself.
+constexpr int64_t kScoreRows = 16;
 
-// sums[k] joins the first `count` columns of kRows rows of the weight, and what it holds already unless they
-// are the first. Asks for as much of the rows from `next` on: memory is to have something to do while sums
-// become scores.
-template <Criterion kind, int kRows>
-void ScoreColumns(const float* w, const float* next, int64_t stride, int64_t count, bool first, float* sums) {
-  for (int64_t k = 0; k < count; k += Vec::kWidth) {
-    if (Vec::kUnrolled && k % kLanes == 0) {
-      for (int i = 0; i < kRows; ++i) __builtin_prefetch(next + i * stride + k, 0, 2);
+// Weights that are asked for before their turn, in floats. Hardware fetches ahead within a page: where a
+// vector is a line it is enough to ask for the first line of the next one, which also finds where that lies.
+constexpr int64_t kScoreAhead = kHalves == 1 ? 1024 : 512;
+constexpr int64_t kScoreStep = kHalves == 1 ? 1024 : kLanes;
+
+// Columns whose sums are joined while they are in registers, pairwise, as ScorePairs does: 1 or 4.
+constexpr int kMostTogether = Vec::kUnrolled ? 4 : 1;
+
+// sums[k] joins `rows` rows, up to kScoreRows, of columns kTogether * k and on of the weight, in as many
+// lines of each row at a time. Where none are together, also what it holds already, unless these rows are the
+// `first`.
+template <Criterion kind, int kTogether>
+__attribute__((noinline)) void ScoreColumns(const float* w, int64_t stride, int64_t rows, int64_t count,
+                                            bool first, float* sums) {
+  constexpr int64_t kColumns = kTogether * kLanes;
+  constexpr int kVectors = static_cast<int>(kReference ? kTogether : kColumns / Vec::kWidth);
+  constexpr int kUnrolled = Vec::kUnrolled ? 4 : 1;
+  for (int64_t k = 0; k < count; k += kVectors * Vec::kWidth) {
+    if (Vec::kUnrolled && k % kScoreStep == 0) {
+      const float* next = w + (k + kScoreAhead < count ? k : rows * stride + k - count) + kScoreAhead;
+      for (int64_t i = 0; i < rows; ++i) {
+        for (int64_t at = 0; at < kColumns; at += kScoreStep) __builtin_prefetch(next + i * stride + at);
+      }
     }
-    const int64_t n = count - k;
-    if (n >= Vec::kWidth) {
-      Vec sum = first ? Vec::Zero() : Vec::Load(sums + k);
-      for (int i = 0; i < kRows; ++i) sum = ScoreAdd<kind>(sum, Vec::Load(w + i * stride + k));
-      sum.Store(sums + k);
-    } else {
-      Vec sum = first ? Vec::Zero() : Vec::LoadN(sums + k, n);
-      for (int i = 0; i < kRows; ++i) sum = ScoreAdd<kind>(sum, Vec::LoadN(w + i * stride + k, n));
-      sum.StoreN(sums + k, n);
+    const float* from = w + k;
+    int64_t step = stride;
+    float edge[kScoreRows][kColumns];
+    if (count - k < kVectors * Vec::kWidth) {
+      std::memset(edge, 0, sizeof edge);
+      for (int64_t i = 0; i < rows; ++i)
+        std::memcpy(edge[i], from + i * stride, static_cast<std::size_t>(count - k) * sizeof *from);
+      from = edge[0];
+      step = kColumns;
     }
+    Vec sum[kVectors];
+    Each<kVectors>(EACH(v) { sum[v] = first ? Vec::Zero() : Vec::Load(sums + k + v * Vec::kWidth); });
+    const auto add = [&](int64_t i) __attribute__((always_inline)) {
+      Each<kVectors>(
+          EACH(v) { sum[v] = ScoreAdd<kind>(sum[v], Vec::Load(from + i * step + v * Vec::kWidth)); });
+    };
+    int64_t i = 0;
+    for (; i + kUnrolled <= rows; i += kUnrolled) Each<kUnrolled>(EACH(u) { add(i + u); });
+    for (; i < rows; ++i) add(i);
+    if constexpr (kTogether > 1) {
+      const auto join = [&](auto vectors) __attribute__((always_inline)) {
+        Each<vectors>(EACH(v) {
+          sum[v] =
+              ScoreJoin<kind>(Vec::Even(sum[2 * v], sum[2 * v + 1]), Vec::Odd(sum[2 * v], sum[2 * v + 1]));
+        });
+      };
+      join(std::integral_constant<int, kVectors / 2>());
+      join(std::integral_constant<int, kVectors / 4>());
+    }
+    Each<kVectors / kTogether>(EACH(v) { sum[v].Store(sums + k / kTogether + v * Vec::kWidth); });
   }
 }
 
@@ -76,47 +111,41 @@ void ScoreFinish(const BlockScoresArgs& a, const float* sums, int64_t count, int
   }
 }
 
-// The blocks of one block row from some column on, `count` columns of them; `beyond` is what comes next.
+// One block row of `rows` rows.
 template <Criterion kind>
-void ScoreBlocks(const BlockScoresArgs& a, const float* w, int64_t rows, int64_t count, const float* beyond,
-                 float* scores) {
-  const int64_t whole = count / a.c;
-  const int64_t cut = count - whole * a.c;
-  // Four rows at a time: more of them, with a power-of-two width, would fall on one set of the cache.
-  int64_t y = 0;
-  for (; y + 4 <= rows; y += 4) {
-    const float* at = w + y * a.cols;
-    ScoreColumns<kind, 4>(at, y + 8 <= rows ? at + 4 * a.cols : beyond, a.cols, count, y == 0, a.scratch);
-  }
-  for (; y < rows; ++y) {
-    const float* at = w + y * a.cols;
-    ScoreColumns<kind, 1>(at, y + 1 < rows ? at + a.cols : beyond, a.cols, count, y == 0, a.scratch);
-  }
+void ScoreBlocks(const BlockScoresArgs& a, const float* w, int64_t rows, float* scores) {
+  const int64_t whole = a.cols / a.c;
+  const int64_t cut = a.cols - whole * a.c;
+  float* sums = a.scratch;
+  const auto columns = [&](const float* from, int64_t count) {
+    for (int64_t y = 0; y < rows; y += kScoreRows) {
+      const int64_t some = rows - y < kScoreRows ? rows - y : kScoreRows;
+      ScoreColumns<kind, 1>(from + y * a.cols, a.cols, some, count, y == 0, sums);
+    }
+  };
   if (cut > 0) {
-    float* sums = a.scratch + whole * a.c;
+    columns(w + whole * a.c, cut);
     ScoreRuns<kind>(sums, 1, cut);
     ScoreFinish<kind>(a, sums, 1, rows * cut, scores + whole);
   }
   int64_t width = a.c;
-  for (; width % 2 == 0; width /= 2) ScorePairs<kind>(a.scratch, whole * width);
-  if (width > 1) ScoreRuns<kind>(a.scratch, whole, width);
-  ScoreFinish<kind>(a, a.scratch, whole, rows * a.c, scores);
+  if (width % 4 == 0 && rows <= kScoreRows && kMostTogether == 4) {
+    ScoreColumns<kind, kMostTogether>(w, a.cols, rows, whole * width, true, sums);
+    width /= 4;
+  } else {
+    columns(w, whole * width);
+  }
+  for (; width % 2 == 0; width /= 2) ScorePairs<kind>(sums, whole * width);
+  if (width > 1) ScoreRuns<kind>(sums, whole, width);
+  ScoreFinish<kind>(a, sums, whole, rows * a.c, scores);
 }
 
 template <Criterion kind>
 void ScoreRows(const BlockScoresArgs& a) {
   const int64_t blocks = (a.cols + a.c - 1) / a.c;
-  const int64_t together = a.c < kScoreColumns ? kScoreColumns / a.c : 1;
   for (int64_t row = a.begin; row < a.end; ++row) {
-    const int64_t first = row * a.r;
-    const int64_t rows = a.rows - first < a.r ? a.rows - first : a.r;
-    for (int64_t block = 0; block < blocks; block += together) {
-      const int64_t column = block * a.c;
-      const int64_t count = a.cols - column < together * a.c ? a.cols - column : together * a.c;
-      const float* w = a.weight + first * a.cols + column;
-      const float* beyond = column + count < a.cols ? w + count : a.weight + (first + rows) * a.cols;
-      ScoreBlocks<kind>(a, w, rows, count, beyond, a.scores + row * blocks + block);
-    }
+    const int64_t left = a.rows - row * a.r;
+    ScoreBlocks<kind>(a, a.weight + row * a.r * a.cols, left < a.r ? left : a.r, a.scores + row * blocks);
   }
 }
 

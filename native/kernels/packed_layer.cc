@@ -22,6 +22,9 @@ constexpr int64_t kPanelFloats = 64 * 1024;
 // what they read and write leaves weights room in half a megabyte. Threads share kPanel of them evenly.
 constexpr int64_t kChainRows = 48;
 
+// Transposing a number of x or y costs as much as so many products.
+constexpr int64_t kTransposeWeights = 32;
+
 // Scratch of the calling thread, kept for its next call.
 thread_local AlignedFloats scratch_in;
 thread_local AlignedFloats scratch_out;
@@ -56,13 +59,18 @@ BlockView PackedLayer::View() const {
 // kRowsInOrder the two give other bits, and groups do at any batch, so there the choice depends on what every
 // instruction set knows; elsewhere it may depend on the set. Blocks whose rows are whole lines
 // have nothing to transpose and, by tiles of two vectors or of many batch rows, few loads; those that only
-// fill single vectors gain up to 12 rows. Without registers for wide tiles panels are faster. Where the
-// designs meet was measured by bench/kernels, 768 x 768 at 80 and 95 %, AVX2 and AVX-512.
+// fill single vectors gain up to 12 rows. Without registers for wide tiles panels are faster. One vector of
+// AVX-512 is a line, but asks for more loads than panels do: these are faster where the batch fills their
+// tiles, the processor transposes fast, and the weights repay it. Where the designs meet was measured by
+// bench/kernels, 768 x 768 at 80 and 95 %, AVX2 and AVX-512.
 bool PackedLayer::UsesRows(int64_t m) const {
   if (InGroups(m)) return true;
   if (m < kRowsInOrder) return m < (r() >= 8 ? kRowsInOrder : 5);
   if (table_->row_tile == 0 || r() % table_->lanes != 0) return false;
-  return m <= 12 || r() >= kLanes;
+  if (r() < kLanes) return m <= 12;
+  const bool fills = m >= kPanel || (m > 3 * kLanes / 2 && PadBatch(m) % TileBatch() == 0);
+  const bool repays = blocks_.values.size() >= kTransposeWeights * (n_ + k_);
+  return r() >= table_->row_tile || !fills || !repays || !ShufflesFast();
 }
 
 const char* PackedLayer::Reason(int64_t m) const {

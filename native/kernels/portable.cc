@@ -7,10 +7,10 @@
 #include "table.h"
 
 // GCC's loop vectoriser works across the vectors of a tile and spills them all: three times the code at a
-// quarter of the speed. Lanes are vectorised without it. Nor is a copy of each loop for a stride of one
-// needed.
+// quarter of the speed. Lanes are vectorised without it. Nor are copies needed, of each loop for a stride of
+// one and of functions for some arguments.
 #if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("no-tree-loop-vectorize", "no-version-loops-for-strides")
+#pragma GCC optimize("no-tree-loop-vectorize", "no-version-loops-for-strides", "no-ipa-cp-clone")
 #endif
 
 namespace blocksparse {

@@ -142,7 +142,7 @@ struct BlockScoresArgs {
   int64_t rows, cols, r, c;
   Criterion criterion;
   float* scores;
-  float* scratch;  // [cols]
+  float* scratch;  // [PadBatch(cols)]
   int64_t begin, end;
 };
 

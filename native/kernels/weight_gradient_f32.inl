@@ -1,9 +1,10 @@
 // The weight gradient, sampled at the kept blocks: dot products along the batch, in panels. An output sums 16
 // lanes of the batch side by side and joins them once at the end (Vec::Sum's order).
 
-// 4 x 4 outputs: 8 loads for 16 FMAs. With 16 registers 6 x 2 leave room for what they multiply. Tiles of one
-// or two rows are wider, to have enough sums in flight.
-constexpr int kGradientRows = Vec::kUnrolled && Vec::kRegisters == 16 ? 6 : 4;
+// 6 x 4 outputs: 10 loads for 24 FMAs, and as much again to add up lanes in the end as 4 x 4 have. With 16
+// registers 6 x 2 leave room for what they multiply. Tiles of one or two rows are wider there, to have enough
+// sums in flight.
+constexpr int kGradientRows = Vec::kUnrolled ? 6 : 4;
 constexpr int GradientColumns(int rows) {
   if (!Vec::kUnrolled) return 2;
   if (rows == 1) return Vec::kRegisters == 32 ? 8 : 6;

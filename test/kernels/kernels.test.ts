@@ -442,7 +442,7 @@ describe('the same bits', () => {
       ],
     ],
   ])('of a network of %j, %j on every instruction set with FMA', (...shapes) => {
-    for (const m of [1, 5, 7, 8, 9, 16, 40]) {
+    for (const m of [1, 5, 7, 8, 9, 16, 40, 64]) {
       const layers = shapes.map(([shape, block], i) => makeCase(40 + i, shape, block, 0.3, m, 'relu'));
       const outs = fused.map((k) => {
         const packed = layers.map((l) => k.packLayer(l.matrix, l.bias, l.activation, 1));

@@ -597,7 +597,7 @@ void RunBlockScores(const KernelTable& table, const std::string& isa, Outputs& o
     const Floats weight = random.Uniform(rows * cols);
     for (Criterion criterion : {Criterion::kMeanAbs, Criterion::kL1, Criterion::kL2, Criterion::kMaxAbs}) {
       Floats& scores = outputs.Make("block scores", grid_rows * grid_cols);
-      Floats scratch(cols);
+      Floats scratch(PadBatch(cols));
       for (int64_t row = 0; row < grid_rows; ++row) {
         table.block_scores(
             {weight.data(), rows, cols, r, c, criterion, scores.data(), scratch.data(), row, row + 1});
