@@ -107,7 +107,7 @@ async function withLimits(goals, machine, { isa, bandwidth }) {
   const tiles = new Map(
     goals
       .filter(({ unit, cell }) => unit === 'peak' && cell !== undefined)
-      .map((one) => [one, tileOf(isa, one.cell.block, one.cell.batch)])
+      .map((one) => [one, tileOf(isa, one.cell.block, one.cell.batch, one.cell.kernel)])
       .filter(([, tile]) => tile !== undefined),
   );
   const shares = await tileShares(machine, isa, [...tiles.values()]);

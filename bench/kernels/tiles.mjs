@@ -4,13 +4,14 @@ import { interleave } from './measure.mjs';
 
 /**
  * The tile of a cell as [numbers broadcast, vectors], from native/kernels: rows_forward_f32.inl where vectors lie
- * along a block's rows, panel_forward_f32.inl where they lie along the batch. Undefined where machine.cc has none.
+ * along a block's rows (`kernel` rows), panel_forward_f32.inl where they lie along the batch. Undefined where
+ * machine.cc has none.
  */
-export function tileOf(isa, block, batch) {
+export function tileOf(isa, block, batch, kernel) {
   const [r] = pair(block);
   if (isa === 'avx512') {
     if (r % 32 === 0) return [batch < 12 ? 8 : 12, 2];
-    if (r % 16 === 0) return [batch < 16 ? 8 : batch < 48 ? 16 : 24, 1];
+    if (r % 16 === 0 && kernel === 'rows') return [batch < 16 ? 8 : batch < 48 ? 16 : 24, 1];
     return r > 6 ? [8, 2] : [r, batch < 64 || r < 4 ? 2 : 4];
   }
   if (isa !== 'avx2' || r === 2) return undefined;

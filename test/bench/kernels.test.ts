@@ -176,13 +176,14 @@ describe('the goals', () => {
   });
 
   it('are limited by the tile that most of a cell goes through', () => {
-    expect(tileOf('avx512', '64x64', 128)).toEqual([12, 2]);
-    expect(tileOf('avx512', '16x16', 32)).toEqual([16, 1]);
-    expect(tileOf('avx512', '8x8', 32)).toEqual([8, 2]);
-    expect(tileOf('avx512', '5x5', 128)).toEqual([5, 4]);
-    expect(tileOf('avx512', '3x3', 128)).toEqual([3, 2]);
-    expect(tileOf('avx2', '16x16', 128)).toEqual([6, 2]);
-    expect(tileOf('avx2', '2x2', 128)).toBeUndefined();
-    expect(tileOf('neon', '16x16', 128)).toBeUndefined();
+    expect(tileOf('avx512', '64x64', 128, 'rows')).toEqual([12, 2]);
+    expect(tileOf('avx512', '16x16', 32, 'rows')).toEqual([16, 1]);
+    expect(tileOf('avx512', '16x16', 32, 'panels')).toEqual([8, 2]);
+    expect(tileOf('avx512', '8x8', 32, 'panels')).toEqual([8, 2]);
+    expect(tileOf('avx512', '5x5', 128, 'panels')).toEqual([5, 4]);
+    expect(tileOf('avx512', '3x3', 128, 'panels')).toEqual([3, 2]);
+    expect(tileOf('avx2', '16x16', 128, 'rows')).toEqual([6, 2]);
+    expect(tileOf('avx2', '2x2', 128, 'panels')).toBeUndefined();
+    expect(tileOf('neon', '16x16', 128, 'rows')).toBeUndefined();
   });
 });
