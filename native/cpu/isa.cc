@@ -55,7 +55,8 @@ Isa BestIsa() {
 bool ShufflesFast() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  return __builtin_cpu_is("amd");
+  // Of AMD's, only those have this.
+  return __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512vp2intersect");
 #else
   return false;
 #endif

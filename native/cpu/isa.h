@@ -13,8 +13,8 @@ bool IsaFromName(const char* name, Isa* isa);
 bool IsaAvailable(Isa isa);
 Isa BestIsa();
 
-// Whether 512-bit vectors are shuffled as fast as they are multiplied, as AMD's processors do and Intel's,
-// with one port for shuffles, do not.
+// Whether two 512-bit vectors are shuffled a cycle, as they are multiplied: AMD from Zen 5 on. Intel has one
+// port for shuffles, Zen 4 halves of vectors.
 bool ShufflesFast();
 
 }  // namespace blocksparse

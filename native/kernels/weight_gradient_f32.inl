@@ -2,8 +2,8 @@
 // lanes of the batch side by side and joins them once at the end (Vec::Sum's order).
 
 // 6 x 4 outputs: 10 loads for 24 FMAs, and as much again to add up lanes in the end as 4 x 4 have. With 16
-// registers 6 x 2 leave room for what they multiply. Tiles of one or two rows are wider there, to have enough
-// sums in flight.
+// registers 6 x 2 leave room for what they multiply. Tiles of one row, and of two there, are wider, to have
+// enough sums in flight.
 constexpr int kGradientRows = Vec::kUnrolled ? 6 : 4;
 constexpr int GradientColumns(int rows) {
   if (!Vec::kUnrolled) return 2;

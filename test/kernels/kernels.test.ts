@@ -429,6 +429,16 @@ describe('the same bits', () => {
     ],
     [
       [
+        [512, 384],
+        [16, 16],
+      ],
+      [
+        [256, 512],
+        [32, 32],
+      ],
+    ],
+    [
+      [
         [96, 64],
         [4, 4],
       ],
@@ -442,7 +452,7 @@ describe('the same bits', () => {
       ],
     ],
   ])('of a network of %j, %j on every instruction set with FMA', (...shapes) => {
-    for (const m of [1, 5, 7, 8, 9, 16, 40, 64]) {
+    for (const m of [1, 5, 7, 8, 9, 16, 31, 40, 65]) {
       const layers = shapes.map(([shape, block], i) => makeCase(40 + i, shape, block, 0.3, m, 'relu'));
       const outs = fused.map((k) => {
         const packed = layers.map((l) => k.packLayer(l.matrix, l.bias, l.activation, 1));
@@ -466,7 +476,7 @@ describe('the same bits', () => {
   it('with two threads as with one', () => {
     const one = allKernels(1).filter((k) => k.backend === 'native');
     const two = allKernels(2);
-    for (const m of [1, 8, 33, 128, 300])
+    for (const m of [1, 8, 33, 65, 128, 300])
       for (const block of [4, 16]) {
         const c = makeCase(20 + m, [512, 384], [block, block], 0.5, m, 'relu');
         one.slice(0, 3).forEach((k, i) => {

@@ -2,7 +2,7 @@
 # Builds the C++ kernel suite as the addon is built: build-kernels.sh OUTPUT [compiler flag...], OUTPUT a whole
 # path. CXX names another compiler. Files compile side by side, those of the kernels first: they take longest.
 set -eu
-root=$(cd "$(dirname "$0")/../.." && pwd)
+root=$(CDPATH= cd -- "$(dirname "$0")/../.." && pwd)
 output=$1
 shift
 objects=$(mktemp -d)
