@@ -16,9 +16,9 @@ constexpr int TileVectors(int64_t rows) {
 // Columns of x a tile works on before those it asks for: the latency of L2, at 4 to 8 cycles a column.
 constexpr int64_t kAheadColumns = 8;
 
-// Tiles of fewer rows of whole lines do not ask: it would take the place of loads, of which they have nearly
-// as many as products.
-constexpr int kLeastAsking = kHalves == 1 ? 4 : 1;
+// Tiles of fewer rows do not ask: it would take the place of loads, of which they have up to as many as
+// products.
+constexpr int kLeastAsking = 4;
 
 // One column of a block: R weights against V vectors of x. Asks for the lines of the same column of a later
 // block too, unless R is below kLeastAsking: which block that is, no hardware can foresee.
