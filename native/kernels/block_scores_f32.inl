@@ -22,6 +22,7 @@ constexpr int64_t kScoreRows = 16;
 
 // Weights that are asked for before their turn, in floats. Hardware fetches ahead within a page: where a
 // vector is a line it is enough to ask for the first line of the next one, which also finds where that lies.
+// Narrower vectors ask for every line.
 constexpr int64_t kScoreAhead = kHalves == 1 ? 1024 : 512;
 constexpr int64_t kScoreStep = kHalves == 1 ? 1024 : kLanes;
 

@@ -16,8 +16,8 @@ constexpr int TileVectors(int64_t rows) {
 // Columns of x a tile works on before those it asks for: the latency of L2, at 4 to 8 cycles a column.
 constexpr int64_t kAheadColumns = 8;
 
-// Tiles of fewer rows do not ask: it would take the place of loads, of which they have up to as many as
-// products.
+// Tiles of fewer rows do not ask: it would take the place of loads, of which they have more for a product
+// than taller ones.
 constexpr int kLeastAsking = 4;
 
 // One column of a block: R weights against V vectors of x. Asks for the lines of the same column of a later
