@@ -9,7 +9,7 @@
  *
  * One JSON a finished cell goes to bench/paper/cells; cells found there are not run again, so an interrupted grid
  * goes on where it was, and shards run elsewhere merge by copying their files there. DIR holds MNIST's four files.
- * --quick runs a small grid on the data in the repository, into bench/paper/work/quick, and reports on it. --list
+ * --quick runs a small grid on the data in the repository, into bench/paper/runs/quick, and reports on it. --list
  * only names the cells that are still to run; --only runs those with TEXT in their name (16x1-s, since 16x1 is in
  * 16x16, too). findings.md, speed.json and cache.json are read beside the cells' own folder, or, with --cells, in
  * that of --out. --cells, --out and --work (trained dense networks) name other folders; --dense-epochs, --epochs and
@@ -85,7 +85,7 @@ try {
 }
 const { values: flags, positionals } = parsed;
 const { quick } = flags;
-const root = quick ? join(here, 'work/quick') : here;
+const root = quick ? join(here, 'runs/quick') : here;
 const cellFolder = flags.cells ?? join(root, 'cells');
 const outFolder = flags.out ?? root;
 
@@ -217,7 +217,7 @@ function clock(seconds) {
 }
 
 mkdirSync(cellFolder, { recursive: true });
-const modelFolder = flags.work ?? join(here, 'work', quick ? 'quick' : 'models');
+const modelFolder = flags.work ?? join(here, 'runs', quick ? 'quick' : 'models');
 mkdirSync(modelFolder, { recursive: true });
 const start = performance.now();
 for (const [i, cell] of open.entries()) {
