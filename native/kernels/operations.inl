@@ -40,11 +40,6 @@ inline int64_t WeightsOf(const Args& a) {
   return int64_t{a.w.ptr[a.end] - a.w.ptr[a.begin]} * a.w.r * a.w.c;
 }
 
-template <typename Args>
-inline bool IsFar(const Args& a) {
-  return WeightsOf(a) > kFarWeights;
-}
-
 // Weights that tiles ask for before their turn, in floats: 8 KB, which take memory longer than its latency.
 constexpr int64_t kAheadWeights = 2048;
 

@@ -70,21 +70,40 @@ ALWAYS_INLINE void PanelColumns(Vec (&sum)[S][R][V], int64_t depth, const float*
   if (S > 1 && k < depth) PanelColumn<R, V>(sum[0], p, row_stride, x, next);
 }
 
-// R rows of block row `row` from its row `first`, V vectors of the panel from `lane`. Blocks have D columns
-// (0: any number). kColumnMajor: the weights of a column lie side by side, as in packed layers and in the
-// transpose of training's. What is constant here matters: the addresses of a small block cost as much as its
-// products.
-template <int R, int V, int S, int D, bool kColumnMajor>
+// Block rows that tiles of so many rows go through at once, each with blocks and sums of its own, where one
+// alone has fewer sums in flight than the registers hold: the ends of rows come half as often, and lines of x
+// from L2 side by side.
+constexpr int Together(int rows, int sums) {
+  constexpr int kMostSums = Vec::kRegisters == 32 ? 24 : 12;  // they leave room for weights and x
+  if (!Vec::kUnrolled || rows >= 6) return 1;
+  return 4 * sums <= kMostSums ? 4 : 2 * sums <= kMostSums ? 2 : 1;
+}
+constexpr int64_t kMostBlockRows = 4;
+
+// Floats of weights and indices that stay in L2 beside x and y: beyond, and where blocks have few products
+// for a weight, several streams of them are slower than one.
+constexpr int64_t kTogetherFloats = 208 * 1024;
+inline bool StreamsTogether(const BlockView& w) {
+  return w.r < 4 ? WeightsOf(w) / (w.r * w.c) * (w.r * w.c + 1) <= kTogetherFloats : !IsFar(w);
+}
+
+// R rows of each of the P block rows from `row` on, from their row `first`, V vectors of the panel from
+// `lane`. Blocks have D columns (0: any number). kColumnMajor: the weights of a column lie side by side, as
+// in packed layers and in the transpose of training's. What is constant here matters: the addresses of a
+// small block cost as much as its products.
+template <int R, int V, int S, int D, int P, bool kColumnMajor>
 void PanelTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t lane) {
   const BlockView& w = a.w;
-  const int64_t out_row = row * w.r + first;
-  Vec sum[S][R][V];
-  Each<R>(EACH(i) {
-    const Vec start = a.bias == nullptr ? Vec::Zero() : Vec::Set1(a.bias[out_row + i]);
-    Each<S>(EACH(s) { Each<V>(EACH(v) { sum[s][i][v] = s == 0 ? start : Vec::Zero(); }); });
-  });
   const int64_t r = D > 0 ? D : w.r;
   const int64_t c = D > 0 ? D : w.c;
+  const int64_t out_row = row * r + first;
+  Vec sum[P][S][R][V];
+  Each<P>(EACH(p) {
+    Each<R>(EACH(i) {
+      const Vec start = a.bias == nullptr ? Vec::Zero() : Vec::Set1(a.bias[out_row + p * r + i]);
+      Each<S>(EACH(s) { Each<V>(EACH(v) { sum[p][s][i][v] = s == 0 ? start : Vec::Zero(); }); });
+    });
+  });
   const int64_t row_stride = kColumnMajor ? 1 : w.row_stride;
   const int64_t col_stride = kColumnMajor ? r : w.col_stride;
   const int64_t size = r * c;
@@ -92,63 +111,81 @@ void PanelTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t la
   const int64_t step = c * width;
   const float* panel = a.x + lane;
   const int32_t* index = w.index;
-  const int32_t begin = w.ptr[row];
-  const int32_t end = w.ptr[row + 1];
   const int32_t last = w.ptr[a.end] - 1;
   const int32_t ahead = static_cast<int32_t>(c >= kAheadColumns ? 1 : kAheadColumns / c);
-  // Columns ascend, so only the last block of a row can be cut off by the edge.
-  const int64_t whole = w.in / c;
-  const bool cut = begin < end && index[end - 1] == whole;
   const float* values = w.values + first * row_stride;
-  const bool far = kColumnMajor && Vec::kUnrolled && w.block == nullptr && IsFar(a);
-  for (int32_t e = begin; e < end - cut; ++e) {
-    const float* p = values + (w.block == nullptr ? e : w.block[e]) * size;
-    for (int64_t i = 0; far && i < size; i += kLanes) __builtin_prefetch(p + kAheadWeights + i, 0, 2);
+  const bool far = P == 1 && kColumnMajor && Vec::kUnrolled && w.block == nullptr && IsFar(w);
+  const int64_t whole = w.in / c;
+  const auto block = [&](auto p, int32_t e, int64_t depth) __attribute__((always_inline)) {
+    const float* weights = values + (P > 1 || w.block == nullptr ? e : w.block[e]) * size;
+    for (int64_t i = 0; far && i < size; i += kLanes) __builtin_prefetch(weights + kAheadWeights + i, 0, 2);
     const float* next = panel + index[e + ahead < last ? e + ahead : last] * step;
-    PanelColumns<R, V, S>(sum, c, p, row_stride, col_stride, panel + index[e] * step, next, width);
-  }
-  if (cut) {
-    const float* p = values + (w.block == nullptr ? end - 1 : w.block[end - 1]) * size;
-    const float* x = panel + whole * step;
-    PanelColumns<R, V, S>(sum, w.in - whole * c, p, row_stride, col_stride, x, x, width);
-  }
-  float* y = a.y + out_row * width + lane;
-  if constexpr (S == 2) AddSums(sum[0], sum[1]);
-  // One branch a tile for the common activations, not one a vector. Max gives its second operand when they do
-  // not compare, so NaN stays.
-  if (a.activation == Activation::kRelu) {
-    Each<R>(EACH(i) {
-      Each<V>(EACH(v) { Vec::Max(Vec::Zero(), sum[0][i][v]).Store(y + i * width + v * Vec::kWidth); });
+    PanelColumns<R, V, S>(sum[p], depth, weights, row_stride, col_stride, panel + index[e] * step, next,
+                          width);
+  };
+  int32_t at[P];
+  Each<P>(EACH(p) { at[p] = w.ptr[row + p]; });
+  if constexpr (D > 0) {
+    int32_t both = INT32_MAX;
+    Each<P>(EACH(p) {
+      const int32_t end = w.ptr[row + p + 1];
+      // Columns ascend, so only the last block of a row can be cut off by the edge.
+      const int32_t blocks = end - at[p] - (at[p] < end && index[end - 1] == whole);
+      both = blocks < both ? blocks : both;
     });
-    return;
+    for (; both > 0; --both) Each<P>(EACH(p) { block(p, at[p]++, D); });
   }
-  Each<R>(EACH(i) { Each<V>(EACH(v) { sum[0][i][v].Store(y + i * width + v * Vec::kWidth); }); });
-  if (a.activation != Activation::kNone) {
-    for (int i = 0; i < R; ++i) Activate(a.activation, y + i * width, y + i * width, V * Vec::kWidth);
-  }
+  Each<P>(EACH(p) {
+    const int32_t end = w.ptr[row + p + 1];
+    while (at[p] < end) {
+      block(p, at[p], index[at[p]] < whole ? c : w.in - whole * c);
+      ++at[p];
+      if (P == 1 && D > 0) break;
+    }
+    float* y = a.y + (out_row + p * r) * width + lane;
+    auto& total = sum[p][0];
+    if constexpr (S == 2) AddSums(total, sum[p][1]);
+    // One branch a tile for the common activations, not one a vector. Max gives its second operand when they
+    // do not compare, so NaN stays.
+    if (a.activation == Activation::kRelu) {
+      Each<R>(EACH(i) { Each<V>(EACH(v) { total[i][v] = Vec::Max(Vec::Zero(), total[i][v]); }); });
+    }
+    Each<R>(EACH(i) { Each<V>(EACH(v) { total[i][v].Store(y + i * width + v * Vec::kWidth); }); });
+    if (a.activation != Activation::kNone && a.activation != Activation::kRelu) {
+      for (int i = 0; i < R; ++i) Activate(a.activation, y + i * width, y + i * width, V * Vec::kWidth);
+    }
+  });
 }
 
 // A small square block is one tile, unrolled where it is worth the code: not for the last batch rows of a
 // training step, nor without an instruction set of its own. Blocks of fewer than four rows have too few sums
 // in flight: they take two, by their shape alone, so that every instruction set adds in the same order.
 template <int R, int V, bool kColumnMajor>
-void AnyTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t lane) {
+void AnyTile(const PanelForwardArgs& a, int64_t row, int64_t count, int64_t first, int64_t lane) {
   constexpr int S = R < 4 ? 2 : 1;
   constexpr bool kUnrolled = Vec::kUnrolled && (kColumnMajor || V > 1);
   if (kUnrolled && a.w.r == R && a.w.c == R) {
-    PanelTile<R, V, S, kUnrolled ? R : 0, kColumnMajor>(a, row, first, lane);
-  } else if (R < 4 && a.w.r < 4) {
-    PanelTile<R, V, S, 0, kColumnMajor>(a, row, first, lane);
-  } else {
-    PanelTile<R, V, 1, 0, kColumnMajor>(a, row, first, lane);
+    constexpr int D = kUnrolled ? R : 0;
+    constexpr int P = kColumnMajor ? Together(R, S * R * V) : 1;
+    if (P > 1 && a.w.block == nullptr && StreamsTogether(a.w)) {
+      for (; count >= P; count -= P, row += P) PanelTile<R, V, S, D, P, kColumnMajor>(a, row, first, lane);
+    }
+    for (; count > 0; --count, ++row) PanelTile<R, V, S, D, 1, kColumnMajor>(a, row, first, lane);
+  }
+  for (; count > 0; --count, ++row) {
+    if (R < 4 && a.w.r < 4)
+      PanelTile<R, V, S, 0, 1, kColumnMajor>(a, row, first, lane);
+    else
+      PanelTile<R, V, 1, 0, 1, kColumnMajor>(a, row, first, lane);
   }
 }
 
 // Heights that never go with V vectors are no code of their own.
 template <int R, int V, bool kColumnMajor>
-ALWAYS_INLINE void TileOf(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t lane) {
+ALWAYS_INLINE void TileOf(const PanelForwardArgs& a, int64_t row, int64_t count, int64_t first,
+                          int64_t lane) {
   constexpr bool kExists = R <= kMaxTileRows && (V < 4 || TileVectors(R) == 4);
-  AnyTile<kExists ? R : 1, V, kColumnMajor>(a, row, first, lane);
+  AnyTile<kExists ? R : 1, V, kColumnMajor>(a, row, count, first, lane);
 }
 
 // Tiles of even height: 5 + 5 + 6 rows rather than 6 + 6 + 4. With 16 registers, 4 + 4 rows by 2 vectors
@@ -167,36 +204,36 @@ inline int VectorsOf(int64_t rows) {
   return TileVectors((rows + tiles - 1) / tiles);
 }
 
-// The tiles of one block row over V vectors, one after the other while their x is in L1.
+// The tiles of `count` block rows of `rows` rows over V vectors, one after the other while their x is in L1.
 template <int V, bool kColumnMajor>
-void PanelTiles(const PanelForwardArgs& a, int64_t row, int64_t rows, int64_t lane) {
+void PanelTiles(const PanelForwardArgs& a, int64_t row, int64_t count, int64_t rows, int64_t lane) {
   const int64_t tiles = TilesOf<V>(rows);
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t first = rows * t / tiles;
     switch (rows * (t + 1) / tiles - first) {
       case 1:
-        TileOf<1, V, kColumnMajor>(a, row, first, lane);
+        TileOf<1, V, kColumnMajor>(a, row, count, first, lane);
         break;
       case 2:
-        TileOf<2, V, kColumnMajor>(a, row, first, lane);
+        TileOf<2, V, kColumnMajor>(a, row, count, first, lane);
         break;
       case 3:
-        TileOf<3, V, kColumnMajor>(a, row, first, lane);
+        TileOf<3, V, kColumnMajor>(a, row, count, first, lane);
         break;
       case 4:
-        TileOf<4, V, kColumnMajor>(a, row, first, lane);
+        TileOf<4, V, kColumnMajor>(a, row, count, first, lane);
         break;
       case 5:
-        TileOf<5, V, kColumnMajor>(a, row, first, lane);
+        TileOf<5, V, kColumnMajor>(a, row, count, first, lane);
         break;
       case 6:
-        TileOf<6, V, kColumnMajor>(a, row, first, lane);
+        TileOf<6, V, kColumnMajor>(a, row, count, first, lane);
         break;
       case 7:
-        TileOf<7, V, kColumnMajor>(a, row, first, lane);
+        TileOf<7, V, kColumnMajor>(a, row, count, first, lane);
         break;
       default:
-        TileOf<8, V, kColumnMajor>(a, row, first, lane);
+        TileOf<8, V, kColumnMajor>(a, row, count, first, lane);
     }
   }
 }
@@ -206,18 +243,23 @@ int64_t TileBatch(int64_t r) { return VectorsOf(r) * Vec::kWidth; }
 
 template <bool kColumnMajor>
 void PanelRows(const PanelForwardArgs& a) {
-  for (int64_t row = a.begin; row < a.end; ++row) {
+  const int64_t most = a.w.r <= kMaxTileRows ? kMostBlockRows : 1;
+  for (int64_t row = a.begin, count; row < a.end; row += count) {
     const int64_t left = a.w.out - row * a.w.r;
     const int64_t rows = left < a.w.r ? left : a.w.r;
+    count = a.end - row < most ? a.end - row : most;
+    while (count > 1 && count * a.w.r > left) --count;
     const int vectors = VectorsOf(rows);
     int64_t lane = 0;
     if (vectors == 4) {
       for (; lane + 4 * Vec::kWidth <= a.width; lane += 4 * Vec::kWidth)
-        PanelTiles<4, kColumnMajor>(a, row, rows, lane);
+        PanelTiles<4, kColumnMajor>(a, row, count, rows, lane);
     }
     for (; lane + 2 * Vec::kWidth <= a.width; lane += 2 * Vec::kWidth)
-      PanelTiles<2, kColumnMajor>(a, row, rows, lane);
-    for (; lane < a.width; lane += Vec::kWidth) PanelTiles<1, kColumnMajor>(a, row, rows, lane);
+      PanelTiles<2, kColumnMajor>(a, row, count, rows, lane);
+    if constexpr (kHalves == 1) {
+      if (lane < a.width) PanelTiles<1, kColumnMajor>(a, row, count, rows, lane);
+    }
   }
 }
 

@@ -207,7 +207,7 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
   const int32_t* index = a.w.index;
   const float* bias = a.bias;
   const Activation activation = a.activation;
-  const bool far = U == 1 && a.m >= kRowsInOrder && IsFar(a);
+  const bool far = U == 1 && a.m >= kRowsInOrder && IsFar(a.w);
   for (int64_t row = rows.begin; row < rows.end; row += kStrips) {
     const int64_t out_row = row * r + first;
     const int64_t lanes = tile_rows < out - out_row ? tile_rows : out - out_row;

@@ -105,7 +105,7 @@ __attribute__((noinline)) void ShortTiles(const RowsForwardArgs& a, int64_t samp
   const int32_t* index = a.w.index;
   const float* x = a.x + sample * in;
   // Single rows of tall blocks read their weights so fast that the processor fetches ahead as well.
-  const bool far = Vec::kUnrolled && (B > 1 || R < 8) && IsFar(a);
+  const bool far = Vec::kUnrolled && (B > 1 || R < 8) && IsFar(a.w);
   for (int64_t row = a.begin; row < a.end; ++row) {
     Vec sum[T][B][kParts];
     Each<T>(EACH(t) { Each<B>(EACH(b) { Each<kParts>(EACH(h) { sum[t][b][h] = Vec::Zero(); }); }); });

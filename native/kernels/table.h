@@ -65,6 +65,8 @@ struct BlockView {
 // larger than one layer: what fetches ahead by itself stops at each page. Tiles with products enough to hide
 // it behind ask for what comes next.
 constexpr int64_t kFarWeights = 1024 * 1024;
+inline int64_t WeightsOf(const BlockView& w) { return int64_t{w.ptr[(w.out + w.r - 1) / w.r]} * w.r * w.c; }
+inline bool IsFar(const BlockView& w) { return WeightsOf(w) > kFarWeights; }
 
 // Whether the tiles of groups are fastest. Panels compute for kLanes batch rows at least, as fast as groups
 // for eight or nine; each four batch rows of groups read the weights once, so that where these come from
@@ -73,7 +75,7 @@ constexpr int64_t kFarWeights = 1024 * 1024;
 constexpr int64_t kShortBatch = 8;
 inline bool TakesGroups(const BlockView& w, int64_t m) {
   if (m > kShortBatch || !FillsGroups(w.r, w.c)) return false;
-  return m <= 4 || int64_t{w.ptr[(w.out + w.r - 1) / w.r]} * w.r * w.c <= kFarWeights;
+  return m <= 4 || !IsFar(w);
 }
 
 // y[out][width] = act(W . x[in][width] + bias) for block rows [begin, end) of one panel.
