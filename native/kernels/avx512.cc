@@ -34,6 +34,7 @@ namespace avx512 {
 #include "vector_avx512.h"
 
 #include "operations.inl"
+#include "short_forward_f32.inl"
 }  // namespace avx512
 }  // namespace
 
@@ -47,7 +48,7 @@ namespace {
 
 // The same bits either way.
 void RowsForward(const RowsForwardArgs& a) {
-  return avx512::FillHalves(a) ? kAvx2Table.rows_forward(a) : avx512::RowsForward(a);
+  return avx512::FillHalves(a) ? kAvx2Table.rows_forward(a) : avx512::ShortOrRowsForward(a);
 }
 
 }  // namespace

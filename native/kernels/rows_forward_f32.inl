@@ -186,6 +186,42 @@ struct RowSpan {
   int64_t begin, end;
 };
 
+// f(b, where batch row b of y begins), made when it is needed: the blocks need the registers.
+template <int B, typename F>
+ALWAYS_INLINE void EachRow(float* y, int64_t y_stride, const F& f) {
+  Each<B>(EACH(b) {
+    if constexpr (b > 0 && b % kRowsAPointer == 0) {
+      y += kRowsAPointer * y_stride;
+      asm("" : "+r"(y));
+    }
+    f(b, y + b % kRowsAPointer * y_stride);
+  });
+}
+
+// B batch rows of y, the first `stored` of each, which lie y_stride floats apart.
+template <int B, int V>
+ALWAYS_INLINE void StoreTile(Activation activation, Vec (&sum)[B][V], float* y, int64_t y_stride,
+                             int64_t stored) {
+  // Max gives its second operand when they do not compare, so NaN stays.
+  if (activation == Activation::kRelu) {
+    Each<B>(EACH(b) { Each<V>(EACH(v) { sum[b][v] = Vec::Max(Vec::Zero(), sum[b][v]); }); });
+  }
+  if (stored == V * Vec::kWidth) {
+    EachRow<B>(
+        y, y_stride, [&](auto b, float* to) __attribute__((always_inline)) {
+          Each<V>(EACH(v) { sum[b][v].Store(to + v * Vec::kWidth); });
+        });
+  } else {
+    // By way of memory: few sets store part of a vector well, and none in little code.
+    float whole[B][V * Vec::kWidth];
+    Each<B>(EACH(b) { Each<V>(EACH(v) { sum[b][v].Store(whole[b] + v * Vec::kWidth); }); });
+    CopyRows(&whole[0][0], V * Vec::kWidth, B, stored, y, y_stride);
+  }
+  if (activation != Activation::kNone && activation != Activation::kRelu) {
+    for (int b = 0; b < B; ++b) Activate(activation, y + b * y_stride, y + b * y_stride, stored);
+  }
+}
+
 // Tiles of B batch rows x V vectors of the rows of a block from row `first` on: for every block row of
 // `rows`, `tiles` of them from batch row `sample` on. What a tile needs besides its products is some 50
 // cycles, as much as ten columns, so what tiles share is found once. Lanes past the block hold whatever
@@ -232,19 +268,9 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
     float* y = a.y + (a.y_lines > 0 ? sample * kLanes + out_row * a.y_lines : sample * out + out_row);
     for (int64_t tile = 0; tile < tiles; ++tile, y += B * y_stride) {
       const Input x = input.From(tile * B);
-      // Where each batch row of y begins, made when it is needed: the blocks need the registers.
-      const auto each_y = [&](const auto& f) __attribute__((always_inline)) {
-        float* to = y;
-        Each<B>(EACH(b) {
-          if constexpr (b > 0 && b % kRowsAPointer == 0) {
-            to += kRowsAPointer * y_stride;
-            asm("" : "+r"(to));
-          }
-          f(b, to + b % kRowsAPointer * y_stride);
-        });
-      };
       // Stores wait for their lines, and tiles for stores.
-      each_y([&](auto, float* to) __attribute__((always_inline)) { __builtin_prefetch(to, 1); });
+      EachRow<B>(
+          y, y_stride, [](auto, float* to) __attribute__((always_inline)) { __builtin_prefetch(to, 1); });
       Vec sum[U][B][V];
       Each<U>(EACH(u) {
         Each<B>(EACH(b) { Each<V>(EACH(v) { sum[u][b][v] = U == 1 ? start[v] : Vec::Zero(); }); });
@@ -305,24 +331,54 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
         AddSums(sum[0], sum[1]);
         Each<B>(EACH(b) { Each<V>(EACH(v) { sum[0][b][v] = sum[0][b][v] + start[v]; }); });
       }
-      // Max gives its second operand when they do not compare, so NaN stays.
-      if (activation == Activation::kRelu) {
-        Each<B>(EACH(b) { Each<V>(EACH(v) { sum[0][b][v] = Vec::Max(Vec::Zero(), sum[0][b][v]); }); });
-      }
-      if (stored == V * Vec::kWidth) {
-        each_y([&](auto b, float* to) __attribute__((always_inline)) {
-          Each<V>(EACH(v) { sum[0][b][v].Store(to + v * Vec::kWidth); });
-        });
-      } else {
-        // By way of memory: few sets store part of a vector well, and none in little code.
-        float whole[B][V * Vec::kWidth];
-        Each<B>(EACH(b) { Each<V>(EACH(v) { sum[0][b][v].Store(whole[b] + v * Vec::kWidth); }); });
-        CopyRows(&whole[0][0], V * Vec::kWidth, B, stored, y, y_stride);
-      }
-      if (activation != Activation::kNone && activation != Activation::kRelu) {
-        for (int b = 0; b < B; ++b) Activate(activation, y + b * y_stride, y + b * y_stride, stored);
+      StoreTile(activation, sum[0], y, y_stride, stored);
+    }
+  }
+}
+
+// As a tile of RowsTiles, two block rows of one vector at once: one alone has no more sums than are in
+// flight, and waits for them at its end. `rows` are whole, and an even number.
+template <int B>
+__attribute__((noinline)) void RowPairs(const RowsForwardArgs& a, InPlace x, RowSpan rows, int64_t sample) {
+  const int64_t r = Vec::kWidth;
+  const int64_t c = a.w.c;
+  const int64_t whole = a.w.in / c;
+  const int32_t* index = a.w.index;
+  for (int64_t row = rows.begin; row < rows.end; row += 2) {
+    Vec sum[2][B][1];
+    int32_t at[2];
+    int32_t both = INT32_MAX;
+    Each<2>(EACH(p) {
+      const Vec start = a.bias == nullptr ? Vec::Zero() : Vec::Load(a.bias + (row + p) * r);
+      Each<B>(EACH(b) { sum[p][b][0] = start; });
+      at[p] = a.w.ptr[row + p];
+      const int32_t end = a.w.ptr[row + p + 1];
+      const int32_t blocks = end - at[p] - (at[p] < end && index[end - 1] == whole);
+      both = blocks < both ? blocks : both;
+    });
+    for (; both > 0; --both) {
+      const float* p = a.w.values + at[0] * r * c;
+      const float* q = a.w.values + at[1] * r * c;
+      PlaceColumn<B> of_p(x.At(index[at[0]++] * c), x.in);
+      PlaceColumn<B> of_q(x.At(index[at[1]++] * c), x.in);
+      for (int64_t k = 0; k < c; ++k, p += r, q += r) {
+        RowsColumn(sum[0], p, 0, of_p);
+        RowsColumn(sum[1], q, 0, of_q);
+        of_p.Next();
+        of_q.Next();
       }
     }
+    Each<2>(EACH(p) {
+      for (; at[p] < a.w.ptr[row + p + 1]; ++at[p]) {
+        const int64_t column = index[at[p]] * c;
+        const int64_t depth = a.w.in - column < c ? a.w.in - column : c;
+        x.template Block<1, p>(sum, depth, a.w.values + at[p] * r * c, r, 0, x.At(column));
+      }
+      const int64_t out_row = (row + p) * r;
+      const bool lines = a.y_lines > 0;
+      float* y = a.y + (lines ? sample * kLanes + out_row * a.y_lines : sample * a.w.out + out_row);
+      StoreTile(a.activation, sum[p], y, lines ? kLanes : a.w.out, r);
+    });
   }
 }
 
@@ -332,7 +388,15 @@ template <int V, int D, typename Input>
 void ManyRows(const RowsForwardArgs& a, Input x, RowSpan rows, int64_t first, int64_t sample, int64_t m) {
   const auto take = [&](auto batch, int64_t tiles) __attribute__((always_inline)) {
     if (tiles == 0) return;
-    RowsTiles<batch, V, 1, (batch < 4 ? kByColumn : D)>(a, x, rows, first, sample, tiles);
+    RowSpan single = rows;
+    if constexpr (kHalves == 1 && V == 1 && batch == 8 && D == kByColumn && std::is_same_v<Input, InPlace>) {
+      if (tiles == 1 && a.w.r == Vec::kWidth && !IsFar(a.w)) {
+        const int64_t whole = a.w.out / a.w.r < rows.end ? a.w.out / a.w.r : rows.end;
+        single.begin += (whole - rows.begin) / 2 * 2;
+        RowPairs<batch>(a, x, {rows.begin, single.begin}, sample);
+      }
+    }
+    RowsTiles<batch, V, 1, (batch < 4 ? kByColumn : D)>(a, x, single, first, sample, tiles);
     sample += tiles * batch;
     x = x.From(tiles * batch);
   };
@@ -537,9 +601,10 @@ void RowsPanel(const RowsForwardArgs& a, Input x, int64_t sample, int64_t m) {
 inline bool TakesDots(const RowsForwardArgs& a) { return a.w.r == 1 && a.w.c > kSmallSide; }
 
 // Whether vectors of half a line are faster: short blocks fill no more, and whole lines would cross two at
-// nearly every column.
+// nearly every column. Groups of blocks of four rows and more fill a line, two block rows at once, which is
+// faster where both streams of weights come from L2.
 inline bool FillHalves(const RowsForwardArgs& a) {
-  if (TakesGroups(a.w, a.m)) return true;
+  if (TakesGroups(a.w, a.m)) return a.w.r < 4 || IsFar(a.w);
   return a.m < kRowsInOrder && a.w.r <= kLanes / 2 && !TakesDots(a);
 }
 

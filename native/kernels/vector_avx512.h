@@ -84,10 +84,41 @@ struct Vec {
     const __m512i lanes = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
     return {_mm512_permutex2var_ps(a.v, lanes, b.v)};
   }
+  // Numbers of x, each for kRows lanes.
+  template <int kRows>
+  static Vec Spread(const float* x) {
+    if constexpr (kRows == 8) {
+      double two;
+      std::memcpy(&two, x, sizeof two);
+      return Lanes(_mm512_castpd_ps(_mm512_set1_pd(two)),
+                   _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1));
+    } else {
+      static_assert(kRows == 4, "or 8");
+      return Lanes(_mm512_broadcast_f32x4(_mm_loadu_ps(x)),
+                   _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3));
+    }
+  }
+  // Lane i: that of i + n added.
+  template <int n>
+  Vec AddUpper() const {
+    static_assert(n == 8 || n == 4, "whole quarters");
+    return {_mm512_add_ps(v, _mm512_shuffle_f32x4(v, v, n == 8 ? 0x4e : 0xb1))};
+  }
+  template <int n>
+  void StoreFirst(float* p) const {
+    if constexpr (n == 8) {
+      _mm256_storeu_ps(p, _mm512_castps512_ps256(v));
+    } else {
+      static_assert(n == 4, "or 8");
+      _mm_storeu_ps(p, _mm512_castps512_ps128(v));
+    }
+  }
   // Keeps a loaded vector in a register: GCC 12 folds the load into each FMA's memory operand otherwise.
   void Pin() { asm("" : "+v"(v)); }
 
  private:
+  // Of each quarter the elements that `lanes` names.
+  static Vec Lanes(__m512 v, __m512i lanes) { return {_mm512_permutevar_ps(v, lanes)}; }
   // Adds two choices of quarters of a and b.
   template <int kOne, int kOther>
   static Vec Fold(Vec a, Vec b) {
