@@ -17,37 +17,47 @@ constexpr int64_t kDenseRows = 32;
 constexpr int64_t kDenseStrips = 2;
 
 // Time for a weight in blocks of r x c, as a share of one in those of dense: for one batch row, for a few,
-// and from kLanes on. Measured by bench/kernels on 300 x 784 and 768 x 768, on one thread and two, AVX2 and
-// AVX-512; the largest of these: it is the one where L2 holds all of dense, or each thread's half of it.
-// Short blocks leave lanes of the row-major design empty and walk an index for few weights; a few batch rows
-// pay for panels of kLanes, where dense goes row-major.
+// and from kLanes on. Measured by bench/kernels at M = 1, 8 and 32 to 512 on 300 x 784 to 3072 x 768, on one
+// thread and two, AVX2 and AVX-512; the largest of these: it is the one where L2 holds all of dense, or each
+// thread's half of it. Short blocks leave lanes of the row-major design empty and walk an index for few
+// weights; a few batch rows pay for panels of kLanes, where dense goes row-major.
 struct Costs {
   double one, few, many;
 };
 
 Costs CostsOf(int64_t r, int64_t c) {
   if (FillsGroups(r, c)) {  // a tile of groups up to four or eight batch rows, panels from there on
-    if (r == 8) return {1.4, 1.9, 1.2};
-    return r == 4 ? Costs{1.7, 2.5, 1.05} : Costs{2.8, 4.2, 1.7};
+    if (r == 8) return {1.2, 2, 1.25};
+    if (r == 4) return {1.4, 2.7, 1.25};
+    return c == 2 ? Costs{2, 4.5, 1.9} : Costs{1.7, 3.7, 2.3};
   }
-  if (r >= 8) {
-    // Rows beyond the last whole tile are a pass of their own, over parts of lines.
-    const double passes = r == 8 || r % 16 == 0 ? 1 : 1.6;
-    const double one = c == 1 ? 1.6 * passes : passes;
-    if (r >= 32) return {one, passes, 1};
-    if (r >= 16) return {one, 1.25 * passes, 1.15};
-    return {1.7, 2.1, 1.2};
+  if (r % 16 == 0) {
+    if (c == 1) return {1.6, 1.9, 1.8};
+    return r >= 32 ? Costs{1, 1, 1} : Costs{1, 1.5, 1.25};
   }
-  if (r == 1) return {6.5, 6, 2.3};
-  if (c == 1) return {3.4, 5.4, 2.3};
-  // Fits to sides of 3 and 5 to 7: 3.5, 2.1, 1.7, 1.5, and 3.7, 2.5, 2.1, 1.8.
+  const auto rows = static_cast<double>(r);
+  if (r == 1) return {6.5, 8.2, 3.8};
+  if (c == 1 && r <= 8) return {13.6 / rows, 37 / (1.25 + rows), 1.2 + 3.6 / rows};  // fits to 2, 4 and 8
+  if (r >= 8) return {1.9, 3.7, 1.4};
+  // Fits to sides of 2, 3 and 5 to 7: few 5.9, 4.3, 3.3.
   const auto side = static_cast<double>(std::min(r, c));
-  return {10.4 / side, 14.6 / (0.9 + side), r * c < 16 ? 1.7 : 1.05};
+  return {13 / side, std::max(3.3, 17.5 / (0.95 + side)), r * c < 16 ? 1.8 : 1.25};
 }
 
-double CostFor(const Costs& costs, int64_t batch_hint) {
+// Panels go by kPair batch rows at a time; what is left takes as long as a pair, or two thirds where half of
+// it is enough.
+double PanelWaste(int64_t m) {
+  constexpr int64_t kPair = 2 * kLanes;
+  const int64_t left = m % kPair;
+  const double pairs = static_cast<double>(m / kPair) + (left == 0 ? 0 : left <= kLanes ? 2. / 3 : 1);
+  return pairs * kPair / static_cast<double>(m);
+}
+
+double CostFor(int64_t r, int64_t c, int64_t batch_hint) {
+  const Costs costs = CostsOf(r, c);
   if (batch_hint == 0) return std::max({costs.one, costs.few, costs.many});
-  return batch_hint == 1 ? costs.one : batch_hint < kLanes ? costs.few : costs.many;
+  if (batch_hint < kLanes) return batch_hint == 1 ? costs.one : costs.few;
+  return costs.many * (r % 16 == 0 ? 1 : PanelWaste(batch_hint));
 }
 
 // Single weights stay as they are: that is CSR, which is there to be compared with.
@@ -57,7 +67,7 @@ bool DenseIsFaster(const BsrView& w, int64_t batch_hint) {
   const double stored = static_cast<double>(w.crow[Ceil(w.n, w.r)]) * static_cast<double>(w.r * w.c);
   const double dense =
       static_cast<double>(Ceil(w.n, kLanes) * kLanes * Ceil(w.k, kDenseColumns) * kDenseColumns);
-  return stored * CostFor(CostsOf(w.r, w.c), batch_hint) > dense;
+  return stored * CostFor(w.r, w.c, batch_hint) > dense;
 }
 
 // The row-major design reads whole vectors, up to one past the last block.
@@ -125,7 +135,7 @@ Packing Dense(const BsrView& w, int64_t rows) {
 
 }  // namespace
 
-double WeightTime(int64_t r, int64_t c, int64_t m) { return CostFor(CostsOf(r, c), m); }
+double WeightTime(int64_t r, int64_t c, int64_t m) { return CostFor(r, c, m); }
 
 Packing Pack(const BsrView& matrix, int64_t row_tile, int64_t batch_hint) {
   if (DenseIsFaster(matrix, batch_hint)) return Dense(matrix, DenseRows(matrix.n, row_tile));

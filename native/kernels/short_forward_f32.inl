@@ -35,7 +35,8 @@ ALWAYS_INLINE void AddGroup(Vec (&sum)[B][kHalves], const float* p, int64_t n, c
   Each<kParts>(EACH(h) {
     constexpr int64_t first = h * Vec::kWidth;
     const int64_t left = n < first ? 0 : n - first;
-    const Vec weight = left < Vec::kWidth ? Vec::LoadN(p + first, left) : Vec::Load(p + first);
+    Vec weight = left < Vec::kWidth ? Vec::LoadN(p + first, left) : Vec::Load(p + first);
+    weight.Pin();
     Each<B>(EACH(b) { sum[b][g * kParts + h] = Vec::Fma(weight, x_of(b, h), sum[b][g * kParts + h]); });
   });
 }
@@ -118,18 +119,20 @@ __attribute__((noinline)) void ShortTiles(const RowsForwardArgs& a, int64_t samp
   for (int64_t row = a.begin; row < a.end; row += P) {
     Vec sum[P][L][B][kHalves];
     int32_t e[P], whole[P];
+    const float* weights[P];
     int32_t turns = INT32_MAX;
     Each<P>(EACH(i) {
       Each<L>(EACH(l) { Each<B>(EACH(b) { Each<kHalves>(EACH(h) { sum[i][l][b][h] = Vec::Zero(); }); }); });
       const bool exists = i == 0 || row + i < a.end;
       e[i] = exists ? a.w.ptr[row + i] : 0;
       whole[i] = exists ? a.w.ptr[row + i + 1] : 0;
+      weights[i] = a.w.values + e[i] * size;
       // Columns ascend, so only the last block of a row can be cut off by the edge.
       if (e[i] < whole[i] && (index[whole[i] - 1] + 1) * c > in) --whole[i];
       turns = (whole[i] - e[i]) / kBlocks < turns ? (whole[i] - e[i]) / kBlocks : turns;
     });
     const auto turn = [&](auto i) __attribute__((always_inline)) {
-      const float* p = a.w.values + e[i] * size;
+      const float* p = weights[i];
       for (int64_t k = 0; far && k < kBlocks * size; k += kLanes)
         __builtin_prefetch(p + kAheadWeights + k, 0, 2);
       const auto at = [&](int32_t u) __attribute__((always_inline)) { return x + index[e[i] + u] * c; };
@@ -148,13 +151,14 @@ __attribute__((noinline)) void ShortTiles(const RowsForwardArgs& a, int64_t samp
         }
       }
       e[i] += kBlocks;
+      weights[i] += kBlocks * size;
     };
     for (; P > 1 && turns > 0; --turns) Each<P>(turn);
     Each<P>(EACH(i) {
       if (i > 0 && row + i >= a.end) return;
       while (whole[i] - e[i] >= kBlocks) turn(i);
       const int32_t left = whole[i] - e[i];
-      const float* p = a.w.values + e[i] * size;
+      const float* p = weights[i];
       const auto at = [&](int32_t u) __attribute__((always_inline)) { return x + index[e[i] + u] * c; };
       if constexpr (fill == Fill::kQuarter) {
         Each<2 * L>(EACH(t) {
@@ -173,7 +177,7 @@ __attribute__((noinline)) void ShortTiles(const RowsForwardArgs& a, int64_t samp
         const int64_t column = index[whole[i]] * c + k;
         float edge[B][kLanes] = {};
         CopyRows(x + column, in, B, in - column < kGroup / R ? in - column : kGroup / R, &edge[0][0], kLanes);
-        const float* last = a.w.values + whole[i] * size + k * R;
+        const float* last = p + left * size + k * R;
         if constexpr (fill == Fill::kQuarter) {
           AddPair<0>(sum[i][0], last, size, &edge[0][0], kZeros, kLanes, 0);
         } else {

@@ -69,12 +69,13 @@ inline int64_t WeightsOf(const BlockView& w) { return int64_t{w.ptr[(w.out + w.r
 inline bool IsFar(const BlockView& w) { return WeightsOf(w) > kFarWeights; }
 
 // Whether the tiles of groups are fastest. Panels compute for kLanes batch rows at least, as fast as groups
-// for eight or nine; each four batch rows of groups read the weights once, so that where these come from
-// memory panels are faster from five on (768 x 768 and 4096 x 4096, 80 and 90 %). By what every instruction
-// set knows: the order of sums is their own (short_forward_f32.inl).
+// for eight or nine, or of 2x2, whose columns lie apart, for seven or eight; each four batch rows of groups
+// read the weights once, so that where these come from memory panels are faster from five on (768 x 768 and
+// 4096 x 4096, 80 and 90 %). By what every instruction set knows: the order of sums is their own
+// (short_forward_f32.inl).
 constexpr int64_t kShortBatch = 8;
 inline bool TakesGroups(const BlockView& w, int64_t m) {
-  if (m > kShortBatch || !FillsGroups(w.r, w.c)) return false;
+  if (m > kShortBatch - (w.r * w.c < kGroup) || !FillsGroups(w.r, w.c)) return false;
   return m <= 4 || !IsFar(w);
 }
 

@@ -168,7 +168,7 @@ describe.each(implementations)('$isa', (k) => {
       expect(reason).toMatch(/so few blocks are gone/);
       expect(packedBytes).toBeGreaterThan(4 * 96 * 160);
       expect(packedBytes).toBeLessThan(1.1 * 4 * 96 * 160);
-      expect(shapeOf(block, 0.15).blockShape).toEqual(block);
+      expect(shapeOf(block, 0.1).blockShape).toEqual(block);
       // That is CSR.
       expect(shapeOf([1, 1], 1).blockShape).toEqual([1, 1]);
     }
