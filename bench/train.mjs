@@ -1,16 +1,36 @@
-/**
- * One training step (gather, forward, loss, both gradients, Adam) of 784-1024-1024-10 at batch 128: dense,
- * against 90 % of the blocks pruned, and against PyTorch on the CPU. One thread each.
- *
- *     node bench/train.mjs [--python PYTHON] [--rounds 15]
- *
- * PYTHON (or the environment's PYTHON) is a Python with torch; without it only our own steps are measured. All
- * candidates take turns within each round; what is printed are medians over the rounds' medians.
- */
+/** The command `npm run bench:train`; USAGE, which --help prints, says what it measures. */
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+
+const USAGE = `One training step (gather, forward, loss, both gradients, Adam) of 784-1024-1024-10 at batch 128: dense,
+against 90 % of the blocks pruned, and against PyTorch on the CPU. One thread each.
+
+    node bench/train.mjs [--python PYTHON] [--rounds 15]
+
+PYTHON (or the environment's PYTHON) is a Python with torch; without it only our own steps are measured. All
+candidates take turns within each round; what is printed are medians over the rounds' medians.`;
+
+let flags;
+try {
+  flags = parseArgs({
+    options: {
+      help: { type: 'boolean', short: 'h' },
+      python: { type: 'string' },
+      rounds: { type: 'string', default: '15' },
+    },
+  }).values;
+  if (!/^[1-9]\d*$/.test(flags.rounds))
+    throw new RangeError(`--rounds takes a whole number from 1, but not ${flags.rounds}`);
+} catch (error) {
+  console.error(error.message);
+  process.exit(2);
+}
+if (flags.help) {
+  console.log(USAGE);
+  process.exit();
+}
 
 // The pool is read when the kernels load, so this comes before them.
 process.env.BLOCKSPARSE_THREADS = '1';
@@ -23,9 +43,6 @@ const { BsrMatrix } = await import('../dist/sparse/bsr.js');
 const { BlockGrid } = await import('../dist/sparse/grid.js');
 const { BlockMask } = await import('../dist/sparse/mask.js');
 
-const { values: flags } = parseArgs({
-  options: { python: { type: 'string' }, rounds: { type: 'string', default: '15' } },
-});
 const python = flags.python ?? process.env.PYTHON;
 const rounds = Number(flags.rounds);
 

@@ -1,4 +1,5 @@
 /** What can be measured, and what a command asks for. */
+import { MAX_BLOCK_SIDE, MAX_BLOCKS, MAX_DIMENSION } from '../../dist/sparse/grid.js';
 
 export const SHAPES = ['300x784', '768x768', '3072x768', '768x3072', '4096x4096'];
 export const BATCHES = [1, 8, 32, 128, 512];
@@ -20,6 +21,11 @@ const QUICK = {
 };
 
 export const FILTERS = Object.keys(ALL);
+
+/** Numbers that a flag takes; threads as BsrLinear. */
+const RANGES = { sparsity: [0, 99.99], batch: [1, 65536], threads: [1, 1024] };
+/** Numbers of one operand, a gigabyte. CSR, which is compared with, holds each weight as a block of its own. */
+const MOST_NUMBERS = MAX_BLOCKS;
 
 /** "768x768" as [768, 768]. */
 export const pair = (text) => text.split('x').map(Number);
@@ -43,7 +49,7 @@ function value(name, text) {
     throw new RangeError(`--${name} takes sizes like ${ALL[name][1]}, separated by commas, but not ${text}`);
   }
   const number = Number(text);
-  const [low, high] = name === 'sparsity' ? [0, 99.99] : [1, 65536];
+  const [low, high] = RANGES[name];
   const whole = name === 'sparsity' || Number.isInteger(number);
   if (text.trim() !== '' && whole && number >= low && number <= high) return number;
   throw new RangeError(
@@ -61,4 +67,20 @@ export function groups({ shape, block, threads, batch, sparsity }) {
       threads.map((t) => ({ shape: s, block: b, threads: t, batches: batch, sparsities: sparsity })),
     ),
   );
+}
+
+/** Refuses sizes that the library or memory cannot hold: a RangeError that names the flag. */
+export function checkSizes(list) {
+  for (const { shape, block, batches } of list) {
+    const [n, k] = pair(shape);
+    const m = Math.max(...batches);
+    const side = Math.min(MAX_DIMENSION, Math.floor(MOST_NUMBERS / m));
+    if (Math.max(n, k) > side || n * k > MOST_NUMBERS)
+      throw new RangeError(
+        `--shape takes at most ${side} rows or columns with a batch of ${m}, and ${MOST_NUMBERS} weights, but not ${shape}`,
+      );
+    const [r, c] = [n, k].map((one) => Math.min(one, MAX_BLOCK_SIDE));
+    if (pair(block)[0] > r || pair(block)[1] > c)
+      throw new RangeError(`--shape ${shape} takes a --block of at most ${r}x${c}, but not ${block}`);
+  }
 }

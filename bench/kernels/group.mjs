@@ -114,8 +114,10 @@ async function peerCandidate(what, peer, problem, expected) {
 
 /**
  * The rows of one group: for each batch and sparsity { shape, block, threads, batch, sparsity, density, work,
- * denseWork, peak, spread, kernel, packedBytes, bsrBytes, kernels, ours, network, dense, sparse }. Work is floating-point operations on the blocks that are left; peak is
- * in GFLOP/s and spread how much it varied, both null when they cannot be measured; times are microseconds.
+ * denseWork, peak, spread, kernel, packedBytes, storedDense, bsrBytes, kernels, ours, network, dense, sparse }. Work
+ * is floating-point operations on the blocks that are left; peak is in GFLOP/s and spread how much it varied, both
+ * null when they cannot be measured; storedDense whether the layer holds the blocks that are gone, too, in larger
+ * ones; times are microseconds.
  */
 export async function* measureGroup(group, shared, { kernels, machine, isa, peers }) {
   const { threads, batches, sparsities, batchHint } = group;
@@ -167,7 +169,7 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
     );
     for (const { sparsity, matrix, layer } of variants) {
       const time = (name) => times.get(`${sparsity} ${name}`);
-      const { kernel, packedBytes } = layer.explain(m);
+      const { kernel, packedBytes, blockShape } = layer.explain(m);
       yield {
         shape: group.shape,
         block: group.block,
@@ -181,6 +183,8 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
         spread: machine ? measured[names.indexOf('peak')].spread : null,
         kernel,
         packedBytes,
+        // Tall blocks may be cut into strips as wide; what is taller or of another width holds all blocks.
+        storedDense: blockShape[0] > block[0] || blockShape[1] !== block[1],
         bsrBytes: 4 * (matrix.values.length + matrix.colIndices.length + matrix.crowIndices.length),
         kernels: kernelNames,
         ours: time('ours'),

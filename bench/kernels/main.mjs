@@ -1,45 +1,65 @@
-/**
- * One layer, block-sparse, against dense libraries and sparse ones, in one interleaved run.
- *
- *     npm run bench                                              a quick part of the grid, under five minutes
- *     npm run bench -- --all                                     the whole grid, hours
- *     npm run bench -- --block 16x16 --batch 128 --sparsity 90   any cells; also --shape, --threads; with commas
- *     npm run bench -- --goals                                   what the kernels are meant to reach, and do
- *     npm run bench -- --goals --shape 3072x768,4096x4096        the same of other shapes
- *     npm run bench -- --serving                                 what a call costs, the event loop, no native code
- *     npm run bench -- --out FOLDER                              also results.json, tables.md and plots (SVG)
- *
- * `ours` is BsrLinear.forward: row-major in and out, the call from JavaScript included. `network` is one layer
- * within a network, its activations left as they are between layers. Peers are timed without JavaScript (but for
- * onnxruntime-node, which has no other way), on operands of their own, packed beforehand where the library can.
- * Times are medians; every result is checked first. Peers that are not installed are left out:
- *
- *     npm install --prefix bench                                                    onnxruntime-node
- *     apt-get install libopenblas-dev libdnnl-dev libxsmm-dev libblis-dev           OpenBLAS, oneDNN, LIBXSMM, BLIS
- *     npm run bench:peers                                                           builds their modules
- *
- * PyTorch and SciPy: python bench/kernels/pytorch.py --help.
- */
+/** The command `npm run bench`; USAGE, which --help prints, says what it does and what it needs. */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { FILTERS, select } from './grid.mjs';
+import { GOALS, goalGroups, goalsOf } from './goals.mjs';
+import { checkSizes, FILTERS, groups, select } from './grid.mjs';
 import { cleanEnvironment, nativeModule, traps } from './peers.mjs';
+
+const USAGE = `One layer, block-sparse, against dense libraries and sparse ones, in one interleaved run.
+
+    npm run bench                                              a quick part of the grid, under five minutes
+    npm run bench -- --all                                     the whole grid, hours
+    npm run bench -- --block 16x16 --batch 128 --sparsity 90   any cells; also --shape, --threads; with commas
+    npm run bench -- --goals                                   what the kernels are meant to reach, and do
+    npm run bench -- --goals --shape 3072x768,4096x4096        the same of other shapes
+    npm run bench -- --serving                                 what a call costs, the event loop, no native code
+    npm run bench -- --out FOLDER                              also results.json, tables.md and plots (SVG)
+    npm run bench -- --help                                    this text
+
+\`ours\` is BsrLinear.forward: row-major in and out, the call from JavaScript included. \`network\` is one layer
+within a network, its activations left as they are between layers. Peers are timed without JavaScript (but for
+onnxruntime-node, which has no other way), on operands of their own, packed beforehand where the library can.
+Times are medians; every result is checked first. A kernel with \`dense\` after it holds the blocks that are gone, too,
+as larger ones (see batchHint of BsrLinear). Peers that are not installed are left out:
+
+    npm install --prefix bench                                                    onnxruntime-node
+    apt-get install libopenblas-dev libdnnl-dev libxsmm-dev libblis-dev           OpenBLAS, oneDNN, LIBXSMM, BLIS
+    npm run bench:peers                                                           builds their modules
+
+PyTorch and SciPy: python bench/kernels/pytorch.py --help.`;
+
+/** These have cells of their own, and take only such flags. */
+const OWN_CELLS = { serving: [], goals: ['shape', 'out'] };
+
+function refuseIdle(flags) {
+  const command = Object.keys(OWN_CELLS).find((name) => flags[name]);
+  if (command === undefined) return;
+  const idle = Object.keys(flags).find((name) => name !== command && !OWN_CELLS[command].includes(name));
+  if (idle !== undefined) throw new RangeError(`--${command} has cells of its own: it takes no --${idle}`);
+}
 
 let flags;
 try {
   flags = parseArgs({
     options: {
-      all: { type: 'boolean', default: false },
-      goals: { type: 'boolean', default: false },
-      serving: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h' },
+      all: { type: 'boolean' },
+      goals: { type: 'boolean' },
+      serving: { type: 'boolean' },
       out: { type: 'string' },
       ...Object.fromEntries(FILTERS.map((name) => [name, { type: 'string' }])),
     },
   }).values;
-  flags.selection = select(flags, flags.all);
-  const idle = FILTERS.find((name) => flags.goals && name !== 'shape' && flags[name] !== undefined);
-  if (idle !== undefined) throw new RangeError(`--goals has cells of its own: it takes no --${idle}`);
+  if (flags.help) {
+    console.log(USAGE);
+    process.exit();
+  }
+  refuseIdle(flags);
+  const selection = select(flags, flags.all);
+  if (flags.goals) flags.goals = flags.shape === undefined ? GOALS : goalsOf(selection.shape);
+  flags.groups = flags.goals ? goalGroups(flags.goals) : groups(selection);
+  checkSizes(flags.groups);
 } catch (error) {
   console.error(error.message);
   process.exit(2);

@@ -2,17 +2,32 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { lineChart } from '../../dist/report/svg.js';
-import { groupBy } from './summary.mjs';
+import { groupBy, LAYOUTS, threadsText } from './summary.mjs';
 
-const percentLabel = (value) => `${value} %`;
+const sparsitiesOf = (rows) => [...new Set(rows.map((row) => row.sparsity))].sort((a, b) => a - b);
+
+/** Numbers where something was measured, and bare ones: 95 and 98 stand close. */
+const sparsityAxis = (rows) => ({ x: 'sparsity, %', ticksX: sparsitiesOf(rows), formatX: String });
+
+/** 1 / density is curved: so many straight pieces. */
+const PIECES = 100;
+
+/** The speed-up if only the blocks that are left took time; of one sparsity alone, a level. */
+function ideal(rows) {
+  const name = '1 / density';
+  const sparsities = sparsitiesOf(rows);
+  const [low, high] = [sparsities[0], sparsities.at(-1)];
+  const at = (sparsity) => [sparsity, 100 / (100 - sparsity)];
+  if (low === high) return { name, points: [at(low)], level: true };
+  const points = Array.from({ length: PIECES + 1 }, (_, i) => at(low + (i * (high - low)) / PIECES));
+  return { name, points, dashed: true };
+}
 
 export function speedUpChart(rows, layout) {
-  const sparsities = [...new Set(rows.map((row) => row.sparsity))];
   return lineChart({
+    ...sparsityAxis(rows),
     title: `${title(rows)}: speed-up over the fastest dense`,
-    x: 'sparsity',
     y: 'times as fast',
-    formatX: percentLabel,
     logY: true,
     series: [
       ...groupBy(rows, 'batch').map((list) => ({
@@ -22,17 +37,16 @@ export function speedUpChart(rows, layout) {
           .filter((row) => row[layout] > 0)
           .map((row) => [row.sparsity, row.derived[layout].overFastestDense]),
       })),
-      { name: '1 / density', points: sparsities.map((s) => [s, 100 / (100 - s)]) },
+      ideal(rows),
     ],
   });
 }
 
 export function shareChart(rows, layout) {
   return lineChart({
+    ...sparsityAxis(rows),
     title: `${title(rows)}: share of the multiply-add peak`,
-    x: 'sparsity',
     y: 'share',
-    formatX: percentLabel,
     formatY: (share) => `${Math.round(share * 100)} %`,
     series: groupBy(rows, 'batch').map((list) => ({
       name: `M = ${list[0].batch}`,
@@ -42,7 +56,7 @@ export function shareChart(rows, layout) {
 }
 
 function title([{ shape, block, threads }]) {
-  return `${shape} in ${block}, ${threads === 1 ? '1 thread' : `${threads} threads`}`;
+  return `${shape} in ${block}, ${threadsText(threads)}`;
 }
 
 /** Writes NAME.svg for each block shape, layout and measure; returns how many. */
@@ -50,7 +64,7 @@ export function writePlots(folder, rows) {
   mkdirSync(folder, { recursive: true });
   let count = 0;
   for (const list of groupBy(rows, 'shape', 'block', 'threads'))
-    for (const layout of ['ours', 'network'])
+    for (const layout of LAYOUTS)
       for (const [measure, chart] of [
         ['speed-up', speedUpChart],
         ...(list[0].peak === null ? [] : [['share', shareChart]]),

@@ -12,14 +12,6 @@ import statistics
 import time
 import warnings
 
-import torch
-
-try:
-    import scipy
-    from scipy.sparse import bsr_matrix
-except ImportError:
-    bsr_matrix = None
-
 SAMPLES = 11
 SAMPLE_SECONDS = 0.003
 # These take and give [M, features]; the others [features, M].
@@ -34,13 +26,24 @@ def listed(kind):
     return lambda text: [kind(part) for part in text.split(",")]
 
 
-parser = argparse.ArgumentParser()
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--shape", type=listed(size), default=[(768, 768)])
 parser.add_argument("--block", type=listed(size), default=[(4, 4), (16, 16), (32, 32)])
 parser.add_argument("--batch", type=listed(int), default=[1, 8, 32, 128, 512])
 parser.add_argument("--sparsity", type=listed(float), default=[80.0, 90.0])
 parser.add_argument("--threads", type=int, default=1)
 args = parser.parse_args()
+
+# After the flags: --help needs neither.
+try:
+    import torch
+except ImportError as error:
+    parser.exit(1, f"{parser.prog} needs torch (python -m pip install torch): {error}\n")
+try:
+    import scipy
+    from scipy.sparse import bsr_matrix
+except ImportError:
+    bsr_matrix = None
 
 warnings.filterwarnings("ignore", message="Sparse BSR")
 torch.set_num_threads(args.threads)

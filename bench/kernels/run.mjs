@@ -6,14 +6,15 @@ import { runtime } from '../../dist/index.js';
 import { kernels } from '../../dist/kernels/choose.js';
 import { significant } from '../../dist/report/numbers.js';
 import { measureExtras } from './extras.mjs';
-import { GOALS, goalGroups, goalsOf, judge } from './goals.mjs';
-import { groups } from './grid.mjs';
+import { judge } from './goals.mjs';
 import { measureGroup, operands } from './group.mjs';
 import { loadPeers } from './peers.mjs';
 import { writePlots } from './plots.mjs';
 import { measureServing } from './serving.mjs';
 import {
-  breakEvenTables,
+  breakEvenMarkdown,
+  breakEvens,
+  breakEvenText,
   cellName,
   derive,
   goalTable,
@@ -58,8 +59,7 @@ function describe({ machine, dense, blocks, missing }, threads) {
     `${about.cpu}, ${about.cores} cores, node ${about.node}, ours ${about.kernels}, ${about.date}; medians`,
   );
   for (const { name, version } of peers) console.log(`  ${name}: ${version}`);
-  if (missing.length > 0)
-    console.log(`  not installed, left out: ${missing.join(', ')} (bench/kernels/main.mjs says how)`);
+  if (missing.length > 0) console.log(`  not installed, left out: ${missing.join(', ')} (--help says how)`);
   for (const [t, levels] of Object.entries(about.bandwidth ?? {}))
     console.log(
       `  read by ${t === '1' ? 'one thread' : `${t} threads`}, GB/s: ${Object.entries(levels)
@@ -135,31 +135,38 @@ function write(out, results) {
   const sparsities = [...new Set(results.rows.map((row) => row.sparsity))];
   writeFileSync(
     join(out, 'tables.md'),
-    sparsities.map((sparsity) => markdown(results.rows, sparsity)).join('\n'),
+    [
+      ...sparsities.map((sparsity) => markdown(results.rows, sparsity)),
+      ...(results.breakEven ? [breakEvenMarkdown(results.breakEven)] : []),
+    ].join('\n'),
   );
   console.log(`\n${join(out, 'results.json')}, tables.md and ${writePlots(out, results.rows)} plots written`);
 }
 
-export async function run({ selection, goals, serving, out, shape }) {
+/** Measures `groups` of cells and judges them by `goals`, if any: with a `shape` of their own, by nothing else. */
+export async function run({ groups, goals, serving, out, shape }) {
   if (serving) {
     console.log(goalTable(await measureServing()));
     return;
   }
   const peers = await loadPeers();
-  const about = describe(peers, goals ? [1, 2] : selection.threads);
-  const wanted = shape === undefined ? GOALS : goalsOf(selection.shape);
-  const rows = await measure(goals ? goalGroups(wanted) : groups(selection), peers, about.isa);
+  const about = describe(peers, [...new Set(groups.map(({ threads }) => threads))]);
+  const rows = await measure(groups, peers, about.isa);
   const results = { about, rows };
   if (goals) {
-    results.goals = judge(rows, wanted);
+    results.goals = judge(rows, goals);
     if (shape === undefined) results.goals.push(...(await measureServing()));
     if (peers.machine) {
       results.goals = await withLimits(results.goals, peers.machine, about);
       if (shape === undefined) results.goals.push(...(await measureExtras(peers.machine, about.isa)));
     }
-    console.log(`\n${goalTable(results.goals)}`);
-  } else if (selection.sparsity.length > 1) {
-    for (const table of breakEvenTables(rows)) console.log(`\n${table}`);
+    console.log(
+      '\n--goals packs each group with batchHint = its smallest batch; tables without --goals have no hint',
+    );
+    console.log(goalTable(results.goals));
+  } else if (groups[0].sparsities.length > 1) {
+    results.breakEven = breakEvens(rows);
+    console.log(`\n${breakEvenText(results.breakEven)}`);
   }
   printSlower(rows);
   if (out !== undefined) write(out, results);

@@ -62,8 +62,10 @@ export function groupBy(rows, ...keys) {
 /** Cells that are slower than our own dense by more than a twentieth. */
 export const slowerThanDense = (rows) => rows.filter((row) => row.ours > 1.05 * row.dense['our dense']);
 
+export const threadsText = (threads) => (threads === 1 ? '1 thread' : `${threads} threads`);
+
 export const cellName = ({ shape, block, threads, batch, sparsity }) =>
-  `${shape} ${block} M = ${batch}, ${sparsity} %, ${threads === 1 ? '1 thread' : `${threads} threads`}`;
+  `${shape} ${block} M = ${batch}, ${sparsity} %, ${threadsText(threads)}`;
 
 const right = (title) => ({ title, align: 'right' });
 const share = (value) => (value === null ? '-' : percent(value, 0));
@@ -76,8 +78,8 @@ export function groupTable(rows) {
     ...['x dense', 'network x dense', ...peers.map((peer) => `x ${peer}`), 'packed kB'],
   ];
   return textTable({
-    columns: columns.map(right),
-    rows: rows.map(({ sparsity, ours, network, derived, packedBytes, kernel }) => [
+    columns: [...columns.map(right), { title: 'kernel' }],
+    rows: rows.map(({ sparsity, ours, network, derived, packedBytes, kernel, storedDense }) => [
       `${sparsity} %`,
       significant(ours),
       significant(derived.ours.gflops),
@@ -88,7 +90,8 @@ export function groupTable(rows) {
       factor(derived.ours.overFastestDense),
       factor(derived.network.overFastestDense),
       ...peers.map((peer) => factor(derived.ours.over[peer])),
-      `${significant(packedBytes / 1000)} ${kernel}`,
+      significant(packedBytes / 1000),
+      storedDense ? `${kernel}, dense` : kernel,
     ]),
   });
 }
@@ -103,28 +106,46 @@ export function groupTitle([row]) {
     peak === null
       ? ''
       : `; peak ${significant(peak)} GFLOP/s${spread > 0.1 ? `, but it varied by ${percent(spread, 0)}: the machine is not quiet` : ''}`;
-  return `${shape} in ${block}, M = ${batch}, ${threads === 1 ? '1 thread' : `${threads} threads`}${most}\ndense: ${libraries}`;
+  return `${shape} in ${block}, M = ${batch}, ${threadsText(threads)}${most}\ndense: ${libraries}`;
 }
 
-/** Break-even sparsity by block and batch, for each shape and number of threads. */
-export function breakEvenTables(rows) {
-  return groupBy(rows, 'shape', 'threads').map((all) => {
-    const batches = [...new Set(all.map((row) => row.batch))];
-    const cell = (list) => {
-      const sparsity = breakEven(list);
-      return sparsity === null ? 'none' : `${sparsity.toFixed(0)} %`;
-    };
-    const table = textTable({
-      columns: [{ title: 'block' }, ...batches.map((m) => right(`M = ${m}`))],
-      rows: groupBy(all, 'block').map((list) => [
-        list[0].block,
-        ...batches.map((m) => cell(list.filter((row) => row.batch === m))),
-      ]),
+/** Of each layout: { shape, threads, block, batch, layout, sparsity }, the sparsity being that of breakEven. */
+export function breakEvens(rows) {
+  return groupBy(rows, 'shape', 'threads', 'block', 'batch').flatMap((list) => {
+    const [{ shape, threads, block, batch }] = list;
+    return LAYOUTS.map((layout) => {
+      return { shape, threads, block, batch, layout, sparsity: breakEven(list, layout) };
     });
-    const { shape, threads } = all[0];
-    return `${shape}, ${threads === 1 ? '1 thread' : `${threads} threads`}: faster than the fastest dense from\n${table}`;
   });
 }
+
+/** Their tables, blocks down and batches across, each of a shape, threads and a layout: { title, head, lines }. */
+function breakEvenTables(found) {
+  return groupBy(found, 'shape', 'threads', 'layout').map((all) => {
+    const [{ shape, threads, layout }] = all;
+    return {
+      title: `${shape}, ${threadsText(threads)}, ${layout}: faster than the fastest dense from`,
+      head: groupBy(all, 'batch').map(([{ batch }]) => `M = ${batch}`),
+      lines: groupBy(all, 'block').map((list) => [
+        list[0].block,
+        ...list.map(({ sparsity }) => (sparsity === null ? 'none' : `${sparsity.toFixed(0)} %`)),
+      ]),
+    };
+  });
+}
+
+export const breakEvenText = (found) =>
+  breakEvenTables(found)
+    .map(({ title, head, lines }) => {
+      const columns = [{ title: 'block' }, ...head.map(right)];
+      return `${title}\n${textTable({ columns, rows: lines })}`;
+    })
+    .join('\n\n');
+
+export const breakEvenMarkdown = (found) =>
+  breakEvenTables(found)
+    .map(({ title, head, lines }) => markdownTable([title, ...head], lines))
+    .join('\n');
 
 const inUnit = (value, unit) =>
   unit.endsWith('peak') || unit === 'DRAM' || unit === 'points'
@@ -173,13 +194,17 @@ function verdict(target, value, least, reached, cells) {
   return cells > 1 ? `${yes}, ${reached} of ${cells}` : yes;
 }
 
+function markdownTable(head, lines) {
+  const line = (cells) => `| ${cells.join(' | ')} |\n`;
+  return [head, head.map(() => '---'), ...lines].map(line).join('');
+}
+
 /**
  * A table in Markdown for each shape and number of threads: blocks down, batches across, at one sparsity. A cell is
  * the layer's time and speed-up over the fastest dense, then those of the layer in a network, and its share of the
  * peak.
  */
 export function markdown(rows, sparsity) {
-  const line = (cells) => `| ${cells.join(' | ')} |`;
   return groupBy(
     rows.filter((row) => row.sparsity === sparsity),
     'shape',
@@ -197,16 +222,13 @@ export function markdown(rows, sparsity) {
       const cell = ({ ours, network, derived }) =>
         `${significant(ours)} µs, ${factor(derived.ours.overFastestDense)}; ` +
         `${significant(network)} µs, ${factor(derived.network.overFastestDense)}, ${share(derived.network.share)}`;
-      return [
-        line([
-          `${shape}, ${sparsity} %, ${threads === 1 ? 'one thread' : `${threads} threads`}`,
-          ...batches.map(([{ batch }]) => `M = ${batch}`),
-        ]),
-        line(['---', ...batches.map(() => '---')]),
-        line(['fastest dense', ...batches.map(dense)]),
-        ...groupBy(all, 'block').map((list) => line([list[0].block, ...list.map(cell)])),
-        '',
-      ].join('\n');
+      return markdownTable(
+        [`${shape}, ${sparsity} %, ${threadsText(threads)}`, ...batches.map(([{ batch }]) => `M = ${batch}`)],
+        [
+          ['fastest dense', ...batches.map(dense)],
+          ...groupBy(all, 'block').map((list) => [list[0].block, ...list.map(cell)]),
+        ],
+      );
     })
     .join('\n');
 }

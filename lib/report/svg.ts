@@ -25,9 +25,13 @@ export interface LineChart extends Labels {
     readonly points: readonly (readonly [number, number])[];
     /** Draw a level line across the whole width, as for a reference value; `points` gives its height. */
     readonly level?: boolean;
+    /** Dashed and without marks: a curve to compare with, which nobody measured. */
+    readonly dashed?: boolean;
   }[];
   readonly logX?: boolean;
   readonly logY?: boolean;
+  /** Where the x axis carries numbers; round ones where this is not given. */
+  readonly ticksX?: readonly number[];
   readonly formatX?: (value: number) => string;
   readonly formatY?: (value: number) => string;
 }
@@ -68,7 +72,7 @@ function legend(names: readonly string[]): string {
     .join('');
 }
 
-/** Lines with a mark at each point. Points that are not finite (or not positive, on a log axis) are an error. */
+/** Lines, with a mark at each point. Points that are not finite (or not positive, on a log axis) are an error. */
 export function lineChart(chart: LineChart): string {
   const { series, logX = false, logY = false, formatX = significant, formatY = significant } = chart;
   const points = series.flatMap((one) => one.points.map((point) => point));
@@ -80,11 +84,12 @@ export function lineChart(chart: LineChart): string {
   const xDomain = points.length === 0 ? [1, 10] : widen(Math.min(...xs), Math.max(...xs));
   const yDomain = points.length === 0 ? [logY ? 0.1 : 0, 1] : widen(Math.min(...ys), Math.max(...ys));
   const xScale = (logX ? scaleLog : scaleLinear)(xDomain, [LEFT, RIGHT]);
-  const yScale = logY ? scaleLog(yDomain, [BOTTOM, TOP]) : scaleLinear(yDomain, [BOTTOM, TOP]).nice();
-  const horizontal = (logY ? logTicks(yDomain[0], yDomain[1]) : yScale.ticks(6))
+  const [low, high] = logY ? toSteps(yDomain[0], yDomain[1]) : yDomain;
+  const yScale = logY ? scaleLog([low, high], [BOTTOM, TOP]) : scaleLinear([low, high], [BOTTOM, TOP]).nice();
+  const horizontal = (logY ? logTicks(low, high) : yScale.ticks(6))
     .map((tick) => gridLine(yScale(tick), formatY(tick)))
     .join('');
-  const ticks = logX ? logTicks(xDomain[0], xDomain[1]) : xScale.ticks(8);
+  const ticks = chart.ticksX ?? (logX ? logTicks(xDomain[0], xDomain[1]) : xScale.ticks(8));
   const vertical = ticks
     .map(
       (tick) =>
@@ -103,13 +108,16 @@ export function lineChart(chart: LineChart): string {
         const y = yScale(one.points[0][1]).toFixed(1);
         return `<path d="M${LEFT} ${y}H${RIGHT}" stroke="${color}" stroke-width="1.5" stroke-dasharray="6 4"/>`;
       }
+      const d = path(one.points) ?? '';
+      if (one.dashed)
+        return `<path d="${d}" fill="none" stroke="${color}" stroke-width="1.5" stroke-dasharray="6 4"/>`;
       const marks = one.points
         .map(
           ([x, y]) =>
             `<circle cx="${xScale(x).toFixed(1)}" cy="${yScale(y).toFixed(1)}" r="3" fill="${color}"/>`,
         )
         .join('');
-      return `<path d="${path(one.points) ?? ''}" fill="none" stroke="${color}" stroke-width="2"/>${marks}`;
+      return `<path d="${d}" fill="none" stroke="${color}" stroke-width="2"/>${marks}`;
     })
     .join('');
   const axis = `<path d="M${LEFT} ${BOTTOM}H${RIGHT}" stroke="#888"/>`;
@@ -123,16 +131,23 @@ function widen(low: number, high: number): [number, number] {
   return [low - margin, high + margin];
 }
 
-/** 1, 2 and 5 times each power of ten within the range. */
-function logTicks(low: number, high: number): number[] {
-  const ticks: number[] = [];
+/** 1, 2 and 5 times each power of ten, from one at or below the range to one at or above. */
+function logSteps(low: number, high: number): number[] {
+  const steps: number[] = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++)
-    for (const step of [1, 2, 5]) {
-      const tick = step * 10 ** power;
-      // Half a per cent: the ends themselves should carry a number in spite of rounding.
-      if (tick >= low * 0.995 && tick <= high * 1.005) ticks.push(tick);
-    }
-  return ticks;
+    for (const step of [1, 2, 5]) steps.push(step * 10 ** power);
+  return steps;
+}
+
+/** Those within the range. Half a per cent: the ends themselves should carry a number in spite of rounding. */
+function logTicks(low: number, high: number): number[] {
+  return logSteps(low, high).filter((tick) => tick >= low * 0.995 && tick <= high * 1.005);
+}
+
+/** The range from step to step: what lies below the last one has a number on the axis, too. */
+function toSteps(low: number, high: number): [number, number] {
+  const steps = logSteps(low, high);
+  return [steps.findLast((step) => step <= low) ?? low, steps.find((step) => step >= high) ?? high];
 }
 
 export interface BarChart extends Labels {

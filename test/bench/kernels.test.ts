@@ -2,13 +2,27 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { GOALS, goalGroups, goalsOf, judge } from '../../bench/kernels/goals.mjs';
-import { BATCHES, BLOCKS, groups, SHAPES, SPARSITIES, select, THREADS } from '../../bench/kernels/grid.mjs';
+import {
+  BATCHES,
+  BLOCKS,
+  checkSizes,
+  groups,
+  SHAPES,
+  SPARSITIES,
+  select,
+  THREADS,
+} from '../../bench/kernels/grid.mjs';
 import { cleanEnvironment, traps } from '../../bench/kernels/peers.mjs';
+import { shareChart, speedUpChart } from '../../bench/kernels/plots.mjs';
 import {
   breakEven,
+  breakEvenMarkdown,
+  breakEvens,
+  breakEvenText,
   derive,
   fastestDense,
   goalTable,
+  groupTable,
   markdown,
   slowerThanDense,
 } from '../../bench/kernels/summary.mjs';
@@ -43,18 +57,58 @@ describe('the grid', () => {
     [{ sparsity: '100' }, /--sparsity takes numbers from 0 to 99.99/],
     [{ batch: '1,,8' }, /--batch takes numbers from 1/],
     [{ threads: '1.5' }, /--threads takes numbers/],
+    [{ threads: '1025' }, /--threads takes numbers from 1 to 1024/],
   ])('refuses %j', (filters, message) => {
     expect(() => select(filters)).toThrow(message);
   });
 
+  it('every cell of the grid and of the goals has a size that can be made, and others are refused', () => {
+    checkSizes([...groups(select({}, true)), ...goalGroups()]);
+    const refused = (filters: Record<string, string>) => () => checkSizes(groups(select(filters)));
+    expect(refused({ shape: '99999999x5' })).toThrow(/--shape .* not 99999999x5/);
+    expect(refused({ shape: '60000x60000' })).toThrow(/--shape .* 268435456 weights, but not 60000x60000/);
+    expect(refused({ shape: '8192x64', batch: '65536' })).toThrow(/--shape takes at most 4096 rows/);
+    expect(refused({ shape: '8192x8192', block: '5000x8' })).toThrow(/--block of at most 4096x4096/);
+    expect(refused({ shape: '10x784', block: '16x16' })).toThrow(/--shape 10x784 .* 10x784, but not 16x16/);
+  });
+});
+
+describe('the command', () => {
+  const kernels = fileURLToPath(new URL('../../bench/kernels/', import.meta.url));
+  const command = (...args: string[]) =>
+    spawnSync(process.execPath, [`${kernels}main.mjs`, ...args], { encoding: 'utf8' });
+
   it.each([
     [['--block', 'big'], /--block takes sizes/],
+    [['--block', '5000x5000'], /--block of at most 768x768, but not 5000x5000/],
     [['--goals', '--block', '16x16'], /--goals .* no --block/],
-  ])('the command %j says what is wrong and measures nothing', (args, message) => {
-    const main = fileURLToPath(new URL('../../bench/kernels/main.mjs', import.meta.url));
-    const { status, stderr, stdout } = spawnSync(process.execPath, [main, ...args], { encoding: 'utf8' });
+    [['--goals', '--all'], /--goals .* no --all/],
+    [['--serving', '--goals'], /--serving .* no --goals/],
+    [['--serving', '--out', 'folder'], /--serving .* no --out/],
+  ])('%j says what is wrong and measures nothing', (args, message) => {
+    const { status, stderr, stdout } = command(...args);
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
     expect(stderr).toMatch(message);
+  });
+
+  it.each(['--help', '-h'])('%s says what there is', (flag) => {
+    const { status, stderr, stdout } = command(flag);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    for (const text of ['--goals', '--serving', '--out', 'npm run bench:peers'])
+      expect(stdout).toContain(text);
+  });
+
+  const noPython = spawnSync('python3', ['--version']).status !== 0;
+  it.skipIf(noPython)("PyTorch's says so without torch, too", () => {
+    // -I -S: without what is installed.
+    const python = (...args: string[]) =>
+      spawnSync('python3', ['-I', '-S', `${kernels}pytorch.py`, ...args], { encoding: 'utf8' });
+    expect(python('--help')).toMatchObject({ status: 0, stdout: expect.stringContaining('--sparsity') });
+    expect(python()).toMatchObject({
+      status: 1,
+      stdout: '',
+      stderr: expect.stringMatching(/^pytorch.py needs torch/),
+    });
   });
 });
 
@@ -100,10 +154,55 @@ describe('what the rows say', () => {
     expect(breakEven([row(0, 160, 70), row(50, 90, 40)], 'network')).toBe(0);
   });
 
+  it('break-even has a cell for each layout, in text and in Markdown', () => {
+    const found = breakEvens([row(0, 160, 70), row(50, 40), { ...row(0, 90), batch: 32 }]);
+    const place = { shape: '768x768', threads: 1, block: '4x4' };
+    expect(found).toEqual([
+      { ...place, batch: 8, layout: 'ours', sparsity: expect.closeTo(100 / 3) },
+      { ...place, batch: 8, layout: 'network', sparsity: 0 },
+      { ...place, batch: 32, layout: 'ours', sparsity: null },
+      { ...place, batch: 32, layout: 'network', sparsity: null },
+    ]);
+    expect(breakEvenMarkdown(found).split('\n')).toEqual([
+      '| 768x768, 1 thread, ours: faster than the fastest dense from | M = 8 | M = 32 |',
+      '| --- | --- | --- |',
+      '| 4x4 | 33 % | none |',
+      '',
+      '| 768x768, 1 thread, network: faster than the fastest dense from | M = 8 | M = 32 |',
+      '| --- | --- | --- |',
+      '| 4x4 | 0 % | none |',
+      '',
+    ]);
+    expect(breakEvenText(found)).toMatch(/, ours: .*\n.*\n.*\n4x4 +33 % +none\n\n.*, network: /);
+  });
+
+  it('a table says which layers are stored dense', () => {
+    const rows = [
+      { ...row(50, 40), packedBytes: 975e3, kernel: 'rows', storedDense: true },
+      { ...row(90, 10), packedBytes: 1e5, kernel: 'panels', storedDense: false },
+    ].map(derive);
+    const [head, , dense, sparse] = groupTable(rows).split('\n');
+    expect(head).toMatch(/ packed kB +kernel$/);
+    expect(dense).toMatch(/ 975 +rows, dense$/);
+    expect(sparse).toMatch(/ 100 +panels$/);
+  });
+
+  it('pictures have numbers at the measured sparsities, and 1 / density as a dashed curve', () => {
+    const rows = [row(0, 90), row(90, 10), row(95, 6)].map(derive);
+    const numbers = (svg: string) => [...svg.matchAll(/>([\d.]+)<\/text>/g)].map((match) => Number(match[1]));
+    const svg = speedUpChart(rows, 'ours');
+    // 0.89 is the least speed-up: the axis goes on to 0.5.
+    expect(numbers(svg)).toEqual([0.5, 1, 2, 5, 10, 20, 0, 90, 95]);
+    expect(svg.match(/<circle/g)).toHaveLength(rows.length);
+    expect(/d="([^"]*)"[^>]*stroke-dasharray/.exec(svg)?.[1].split('L')).toHaveLength(101);
+    expect(numbers(shareChart(rows, 'ours'))).toEqual([0, 90, 95]);
+    expect(speedUpChart(rows.slice(1, 2), 'ours')).toMatch(/H620"[^>]*stroke-dasharray/);
+  });
+
   it('a table in Markdown has blocks down and batches across, at one sparsity', () => {
     const rows = [row(90, 10, 5), { ...row(90, 16, 8), batch: 32 }, row(80, 20)].map(derive);
     expect(markdown(rows, 90).split('\n')).toEqual([
-      '| 768x768, 90 %, one thread | M = 8 | M = 32 |',
+      '| 768x768, 90 %, 1 thread | M = 8 | M = 32 |',
       '| --- | --- | --- |',
       '| fastest dense | onednn 80.0 µs | onednn 80.0 µs |',
       '| 4x4 | 10.0 µs, x8.00; 5.00 µs, x16.0, 10 % | 16.0 µs, x5.00; 8.00 µs, x10.0, 6 % |',

@@ -52,6 +52,25 @@ describe('lineChart', () => {
     }
   });
 
+  it('draws a dashed line without marks, numbers where they are asked for, and a log axis from step to step', () => {
+    const points: [number, number][] = [
+      [0, 0.9],
+      [95, 12],
+    ];
+    const svg = lineChart({
+      ...{ ...labels, logY: true, ticksX: [0, 95], formatX: String },
+      series: [
+        { name: 'measured', points },
+        { name: 'ideal', points, dashed: true },
+      ],
+    });
+    expect(wellFormed(svg)).toBe(true);
+    expect(svg.match(/<circle/g)).toHaveLength(2);
+    expect(svg.match(/stroke-dasharray/g)).toHaveLength(1);
+    const numbers = [...svg.matchAll(/>([\d.]+)<\/text>/g)].map((match) => match[1]);
+    expect(numbers).toEqual(['0.50', '1.00', '2.00', '5.00', '10.0', '20.0', '0', '95']);
+  });
+
   it('copes with one point, none, and equal ones', () => {
     for (const points of [
       [],
