@@ -56,7 +56,10 @@ export class BsrLinear {
     return out;
   }
 
-  /** The same off the event loop. x is copied before this returns; `out` is filled when the promise resolves. */
+  /**
+   * The same off the event loop (without the native addon on it, before this returns). x is copied before this
+   * returns; `out` is filled when the promise resolves.
+   */
   async forwardAsync(x: Float32Array, out?: Float32Array): Promise<Float32Array> {
     checkReceiver(this);
     const m = batchRows(x, this.inFeatures, this.outFeatures);
@@ -69,7 +72,7 @@ export class BsrLinear {
     return out;
   }
 
-  /** What serves a batch of this many rows, why, and how many bytes the layer holds. */
+  /** What serves a batch of this many rows (kernel, tile, threads), why, and how many bytes the layer holds. */
   explain(batch: number): LayerInfo {
     checkReceiver(this);
     checkInteger('batch', batch, 1, MAX_DIMENSION);

@@ -62,7 +62,8 @@ describe('BsrLinear', () => {
   });
 
   it('explains itself', () => {
-    const { kernel, reason, blockShape, packedBytes, threads } = layer.explain(1);
+    const { kernel, reason, tile, blockShape, packedBytes, threads } = layer.explain(1);
+    expect(tile).toHaveLength(2);
     expect(blockShape).toHaveLength(2);
     expect(['rows', 'panels']).toContain(kernel);
     expect(reason.length).toBeGreaterThan(10);

@@ -133,8 +133,9 @@ export class Model {
   }
 
   /**
-   * Outputs [M, outFeatures] for row-major `x` [M, inFeatures], any M from 0, computed off the event loop. `x` is
-   * copied before this returns. Rejects with TypeError or RangeError when x is no Float32Array of whole rows.
+   * Outputs [M, outFeatures] for row-major `x` [M, inFeatures], any M from 0, computed off the event loop (without the
+   * native addon on it, before this returns). `x` is copied before this returns. Rejects with TypeError or RangeError
+   * when x is no Float32Array of whole rows.
    */
   async run(x: Float32Array): Promise<Float32Array> {
     checkReceiver(this);
@@ -171,7 +172,8 @@ export class Model {
   /**
    * Packs the weights, if no run did, and lets go of the copies in JavaScript: from here on the model holds them once.
    * `run` and `runSync` go on as before; what needs the weights (`matrices`, `save`, `toNetwork`, `density`, `bytes`)
-   * throws BlocksparseError INVALID_STATE. Arrays you took from `matrices` stay yours.
+   * throws BlocksparseError INVALID_STATE. Arrays you took from `matrices` stay yours. Between packing
+   * and letting go there are two copies: about 2.1 times the file's size in memory, and then 1.05.
    */
   releaseWeights(): void {
     checkReceiver(this);

@@ -4,6 +4,8 @@ import { loadAddon, nativeKernels, packageRoot } from './native.ts';
 import { portableKernels } from './portable.ts';
 
 const BACKENDS = ['native', 'js'];
+/** Of every machine. */
+const ISAS = ['avx512', 'avx2', 'neon', 'portable', 'scalar'];
 
 /** A variable's value when it is one of these; undefined when unset or empty. */
 function setting(name: string, allowed: readonly string[]): string | undefined {
@@ -39,9 +41,16 @@ function unavailable(cause: unknown): BlocksparseError {
   );
 }
 
+/** What the other variables ask for makes no difference here, but a mistake in them is one all the same. */
+function withoutAddon(): Kernels {
+  setting('BLOCKSPARSE_ISA', ISAS);
+  threadCount(1);
+  return portableKernels;
+}
+
 function choose(): Kernels {
   const backend = setting('BLOCKSPARSE_BACKEND', BACKENDS);
-  if (backend === 'js') return portableKernels;
+  if (backend === 'js') return withoutAddon();
   let addon: ReturnType<typeof loadAddon>;
   try {
     addon = loadAddon();
@@ -52,7 +61,7 @@ function choose(): Kernels {
       `${error.message}; the slower path without native code serves instead`,
       'BlocksparseWarning',
     );
-    return portableKernels;
+    return withoutAddon();
   }
   const isa = setting('BLOCKSPARSE_ISA', addon.isas) ?? addon.isas[0];
   return nativeKernels(addon, isa, threadCount(addon.threads));
@@ -63,7 +72,8 @@ let chosen: Kernels | undefined;
 /**
  * The backend that serves this process: the native addon on the best instruction set of the machine, or
  * WebAssembly and JS, with a one-time warning, when no addon loads. BLOCKSPARSE_BACKEND=native|js, BLOCKSPARSE_ISA and
- * BLOCKSPARSE_THREADS override; a value that cannot be had throws BlocksparseError NATIVE_UNAVAILABLE.
+ * BLOCKSPARSE_THREADS override; a value that cannot be had throws BlocksparseError NATIVE_UNAVAILABLE. Without the
+ * addon any instruction set's name and any number of threads will do: they change nothing.
  */
 export function kernels(): Kernels {
   chosen ??= choose();

@@ -35,10 +35,21 @@ export interface BsrArrays {
 export interface LayerInfo {
   /** The kernel that serves a batch of this size. */
   readonly kernel: 'rows' | 'panels';
+  /** Why, in words; first, where the layer holds all blocks, why it does. */
   readonly reason: string;
-  /** Of the blocks it holds: those of the matrix, or larger ones that hold all weights, zeros too. */
+  /**
+   * [outputs, batch rows] that the kernel computes at once: of one row of the blocks it holds, or of two that were cut
+   * from the same blocks. Remainders have smaller tiles; this is that of most of the batch. Panels pad the batch.
+   */
+  readonly tile: readonly [number, number];
+  /**
+   * Of the blocks it holds: those of the matrix; strips of them, as [32, 64] of [64, 64], where they are taller than
+   * the kernel's tile; or others that hold all weights, zeros too.
+   */
   readonly blockShape: readonly [number, number];
+  /** Of the weights, their indices and the bias, in bytes. */
   readonly packedBytes: number;
+  /** At most so many compute a batch of this size. */
   readonly threads: number;
 }
 
@@ -46,7 +57,7 @@ export interface LayerInfo {
 export interface PackedLayer {
   /** out[M, N] = act(x[M, K] . W^T + bias), row-major. `out` must not overlap x. */
   forward(x: Float32Array, m: number, out: Float32Array): void;
-  /** Copies x before it returns; resolves with a fresh result. */
+  /** Copies x before it returns, or computes before it returns (js); resolves with a fresh result. */
   forwardAsync(x: Float32Array, m: number): Promise<Float32Array>;
   info(m: number): LayerInfo;
 }

@@ -18,7 +18,8 @@ import {
   type SgdStep,
 } from './kernels.ts';
 import { activate, rowsForward } from './rows-forward.ts';
-import { hasWasm, wasmForward } from './wasm-forward.ts';
+import { servesWasm, wasmForward } from './wasm-forward.ts';
+import { LANES, TILE_ROWS, tileVectors } from './wasm-tile.ts';
 
 /**
  * The path without native code: the same results as the native one within the tolerance of a different summation
@@ -200,9 +201,22 @@ class JsLayer implements PackedLayer {
     const { blockShape, crowIndices, colIndices, values } = this.matrix;
     const numbers = values.length + crowIndices.length + colIndices.length + (this.bias?.length ?? 0);
     const packedBytes = 4 * numbers;
-    const panels = m > 1 && hasWasm();
-    const reason = panels ? 'WebAssembly has vectors, along the batch' : 'plain JS has one kernel';
-    return { kernel: panels ? 'panels' : 'rows', reason, blockShape, packedBytes, threads: 1 };
+    const panels = m > 1 && servesWasm(this.matrix, m);
+    const reason = panels
+      ? 'WebAssembly has vectors, along the batch'
+      : m > 1
+        ? 'WebAssembly is missing, or has too little memory for this layer: plain JS serves'
+        : 'plain JS is faster for a single batch row';
+    // Plain JS has four rows in a tile as well.
+    const outputs = Math.min(TILE_ROWS, blockShape[0], this.grid.shape[0]);
+    return {
+      kernel: panels ? 'panels' : 'rows',
+      reason,
+      tile: [outputs, panels ? LANES * tileVectors(outputs) : 1],
+      blockShape,
+      packedBytes,
+      threads: 1,
+    };
   }
 }
 

@@ -38,9 +38,6 @@ interface Module {
 
 let module: Module | null | undefined;
 
-/** Whether products of several batch rows run here. */
-export const hasWasm = () => load() !== null;
-
 /** Compiled at first use; null where WebAssembly or its vectors are missing. */
 function load(): Module | null {
   if (module !== undefined) return module;
@@ -92,24 +89,22 @@ function chunkEnd(crow: Int32Array, begin: number, blockBytes: number): number {
   return end;
 }
 
-/**
- * out[M, N] = x[M, K] . W^T + bias, row-major; false, and nothing done, where there is no WebAssembly or too
- * little memory.
- */
-export function wasmForward(
-  w: BsrArrays,
-  bias: Float32Array | null,
-  x: Float32Array,
-  m: number,
-  out: Float32Array,
-): boolean {
+/** The module, and where in its memory what a product needs begins, in bytes; x begins at 0. */
+interface Room {
+  readonly loaded: Module;
+  /** Batch rows of a panel, and features of x in it. */
+  readonly widest: number;
+  readonly columns: number;
+  readonly yAt: number;
+  readonly weightsAt: number;
+  readonly offsetsAt: number;
+}
+
+/** Null where there is no WebAssembly or too little memory. */
+function makeRoom({ shape, blockShape, crowIndices: crow }: BsrArrays, m: number): Room | null {
   const loaded = load();
-  if (loaded === null) return false;
-  const n = w.shape[0];
-  const k = w.shape[1];
-  const r = w.blockShape[0];
-  const c = w.blockShape[1];
-  const crow = w.crowIndices;
+  if (loaded === null) return null;
+  const [r, c] = blockShape;
   const blockRows = crow.length - 1;
   const blockBytes = 4 * r * c;
   let mostBlocks = 0;
@@ -122,12 +117,39 @@ export function wasmForward(
   }
   const widest = Math.min(PANEL_ROWS, Math.ceil(m / PANEL_STEP) * PANEL_STEP);
   // Columns of x that the last blocks reach beyond the edge are zeros, like their weights.
-  const columns = Math.ceil(k / c) * c;
+  const columns = Math.ceil(shape[1] / c) * c;
   const yAt = 4 * columns * widest;
   const weightsAt = yAt + 4 * mostRows * r * widest;
   const offsetsAt = weightsAt + mostBlocks * blockBytes;
-  if (!grow(loaded, offsetsAt + 4 * mostBlocks)) return false;
-  const { tiles, floats, ints } = loaded;
+  if (!grow(loaded, offsetsAt + 4 * mostBlocks)) return null;
+  return { loaded, widest, columns, yAt, weightsAt, offsetsAt };
+}
+
+/** Whether `wasmForward` computes a product of m batch rows; it takes the memory for it. */
+export const servesWasm = (w: BsrArrays, m: number): boolean => makeRoom(w, m) !== null;
+
+/**
+ * out[M, N] = x[M, K] . W^T + bias, row-major; false, and nothing done, where there is no WebAssembly or too
+ * little memory.
+ */
+export function wasmForward(
+  w: BsrArrays,
+  bias: Float32Array | null,
+  x: Float32Array,
+  m: number,
+  out: Float32Array,
+): boolean {
+  const room = makeRoom(w, m);
+  if (room === null) return false;
+  const { widest, columns, yAt, weightsAt, offsetsAt } = room;
+  const { tiles, floats, ints } = room.loaded;
+  const n = w.shape[0];
+  const k = w.shape[1];
+  const r = w.blockShape[0];
+  const c = w.blockShape[1];
+  const crow = w.crowIndices;
+  const blockRows = crow.length - 1;
+  const blockBytes = 4 * r * c;
 
   for (let first = 0; first < m; first += widest) {
     const rows = Math.min(widest, m - first);

@@ -123,10 +123,15 @@ Napi::Value LayerObject::Info(const Napi::CallbackInfo& info) {
   auto result = Napi::Object::New(info.Env());
   result.Set("kernel", layer.UsesRows(m) ? "rows" : "panels");
   result.Set("reason", layer.Reason(m));
-  auto shape = Napi::Array::New(info.Env(), 2);
-  shape.Set(0u, static_cast<double>(layer.r()));
-  shape.Set(1u, static_cast<double>(layer.c()));
-  result.Set("blockShape", shape);
+  const auto set_pair = [&](const char* name, int64_t first, int64_t second) {
+    auto pair = Napi::Array::New(info.Env(), 2);
+    pair.Set(0u, static_cast<double>(first));
+    pair.Set(1u, static_cast<double>(second));
+    result.Set(name, pair);
+  };
+  const Tile tile = layer.TileFor(m);
+  set_pair("tile", tile.outputs, tile.batch);
+  set_pair("blockShape", layer.r(), layer.c());
   result.Set("packedBytes", static_cast<double>(layer.bytes()));
   result.Set("threads", layer.ThreadsFor(m));
   return result;

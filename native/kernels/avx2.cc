@@ -37,7 +37,7 @@ namespace avx2 {
 #pragma GCC pop_options
 #endif
 
-const KernelTable kAvx2Table = avx2::MakeTable(Isa::kAvx2, avx2::ShortOrRowsForward);
+const KernelTable kAvx2Table = avx2::MakeTable(Isa::kAvx2, avx2::ShortOrRowsForward, avx2::TileOfShortOrRows);
 
 }  // namespace blocksparse
 #endif

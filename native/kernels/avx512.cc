@@ -50,10 +50,13 @@ namespace {
 void RowsForward(const RowsForwardArgs& a) {
   return avx512::FillHalves(a) ? kAvx2Table.rows_forward(a) : avx512::ShortOrRowsForward(a);
 }
+Tile TileOfRows(const RowsForwardArgs& a) {
+  return avx512::FillHalves(a) ? kAvx2Table.rows_tile(a) : avx512::TileOfShortOrRows(a);
+}
 
 }  // namespace
 
-const KernelTable kAvx512Table = avx512::MakeTable(Isa::kAvx512, RowsForward);
+const KernelTable kAvx512Table = avx512::MakeTable(Isa::kAvx512, RowsForward, TileOfRows);
 
 }  // namespace blocksparse
 #endif

@@ -19,7 +19,7 @@ namespace neon {
 }  // namespace neon
 }  // namespace
 
-const KernelTable kNeonTable = neon::MakeTable(Isa::kNeon, neon::ShortOrRowsForward);
+const KernelTable kNeonTable = neon::MakeTable(Isa::kNeon, neon::ShortOrRowsForward, neon::TileOfShortOrRows);
 
 }  // namespace blocksparse
 #endif

@@ -51,20 +51,12 @@ constexpr int64_t kAheadWeights = 2048;
 #include "transpose_f32.inl"
 #include "weight_gradient_f32.inl"
 
-constexpr KernelTable MakeTable(Isa isa, void (*rows_forward)(const RowsForwardArgs&)) {
-  return {isa,
-          Vec::kWidth,
-          Vec::kUnrolled ? kRowVectors * Vec::kWidth : 0,
-          TileBatch,
-          PanelForward,
-          rows_forward,
-          TakesLines,
-          WeightGradient,
-          Activate,
-          ActivationGradient,
-          Adam,
-          Sgd,
-          BlockScores,
-          ToPanel,
+constexpr KernelTable MakeTable(Isa isa, void (*rows_forward)(const RowsForwardArgs&),
+                                Tile (*rows_tile)(const RowsForwardArgs&)) {
+  return {isa,          Vec::kWidth,        Vec::kUnrolled ? kRowVectors * Vec::kWidth : 0,
+          TileOfPanel,  rows_tile,          PanelForward,
+          rows_forward, TakesLines,         WeightGradient,
+          Activate,     ActivationGradient, Adam,
+          Sgd,          BlockScores,        ToPanel,
           FromPanel};
 }

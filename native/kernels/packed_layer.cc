@@ -25,6 +25,13 @@ constexpr int64_t kChainRows = 48;
 // Transposing a number of x or y costs as much as so many products.
 constexpr int64_t kTransposeWeights = 32;
 
+// Batch rows of a panel: fewer where layers are wide, as long as they fill tiles of `least`.
+int64_t RowsOfPanels(int64_t widest, int64_t least) {
+  int64_t rows = kPanel;
+  while (rows > std::max(kLanes, least) && rows * widest > kPanelFloats) rows /= 2;
+  return rows;
+}
+
 // Scratch of the calling thread, kept for its next call.
 thread_local AlignedFloats scratch_in;
 thread_local AlignedFloats scratch_out;
@@ -38,7 +45,6 @@ PackedLayer::PackedLayer(const KernelTable& table, const BsrView& matrix, const 
       n_(matrix.n),
       k_(matrix.k),
       blocks_(Pack(matrix, table.row_tile, batch_hint)),
-      regrouped_(blocks_.r > matrix.r || blocks_.c != matrix.c),
       hinted_(batch_hint != 0),
       has_bias_(bias != nullptr),
       activation_(activation),
@@ -74,21 +80,27 @@ bool PackedLayer::UsesRows(int64_t m) const {
   return r() >= table_->row_tile || !fills || !repays || !ShufflesFast();
 }
 
-const char* PackedLayer::Reason(int64_t m) const {
-  if (regrouped_) {
-    return hinted_ ? "so few blocks are gone that at the hinted batch all of them, regrouped, are faster"
-                   : "so few blocks are gone that at some batch all of them, regrouped, are faster: "
-                     "batchHint says "
-                     "which one counts";
+std::string PackedLayer::Reason(int64_t m) const {
+  std::string reason;
+  if (blocks_.all) {
+    reason = hinted_ ? "so few blocks are gone that at the hinted batch all of them, regrouped, are faster; "
+                     : "so few blocks are gone that at some batch all of them, regrouped, are faster "
+                       "(batchHint says which one counts); ";
   }
   if (!UsesRows(m)) {
-    return m < kLanes ? "batch rows side by side fill more of a vector than the rows of a block"
-                      : "the batch fills vectors along it, whatever the block shape";
+    return reason + (m < kLanes ? "batch rows side by side fill more of a vector than the rows of a block"
+                                : "the batch fills vectors along it, whatever the block shape");
   }
   if (InGroups(m))
-    return "columns of a block fill a vector side by side, which is fastest for so few batch rows";
-  return m < kRowsInOrder ? "the batch is too small to fill vectors along it"
-                          : "the rows of a block fill vectors, and nothing is to be transposed";
+    return reason + "columns of a block fill a vector side by side, which is fastest for so few batch rows";
+  return reason + (m < kRowsInOrder ? "the batch is too small to fill vectors along it"
+                                    : "the rows of a block fill vectors, and nothing is to be transposed");
+}
+
+Tile PackedLayer::TileFor(int64_t m) const {
+  if (UsesRows(m)) return table_->rows_tile(RowsArgs(nullptr, m, nullptr));
+  const int64_t most = RowsOfPanels(std::max(n_, k_), TileBatch());
+  return table_->panel_tile(std::min(r(), n_), std::min(PadBatch(m), most));
 }
 
 int PackedLayer::ThreadsFor(int64_t m) const {
@@ -293,10 +305,9 @@ void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* 
         &context);
     return;
   }
-  // Panels of wide layers have fewer batch rows, as long as they fill the tiles.
-  int64_t least = kLanes;
+  int64_t least = 0;
   for (int64_t i = 0; i < count; ++i) least = std::max(least, layers[i]->TileBatch());
-  while (job.rows > least && job.rows * job.widest > kPanelFloats) job.rows /= 2;
+  job.rows = RowsOfPanels(job.widest, least);
   const int64_t panels = (m + job.rows - 1) / job.rows;
   // Threads share the panels of a layer alone where they come out even, and its block rows otherwise.
   if (count == 1 && job.threads > 1 && panels % job.threads != 0) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "packing.h"
@@ -17,18 +18,18 @@ class PackedLayer {
 
   int64_t n() const { return n_; }
   int64_t k() const { return k_; }
-  // Of the blocks it holds, which may be larger than those of the matrix.
+  // Of the blocks it holds: those of the matrix, strips of them, or others that hold all weights.
   int64_t r() const { return blocks_.r; }
   int64_t c() const { return blocks_.c; }
-  int threads() const { return threads_; }
   int64_t bytes() const;
 
-  // Whether a batch of m goes through the row-major design, why, and with how many threads.
+  // Whether a batch of m goes through the row-major design, why, by which tile, and with how many threads.
   bool UsesRows(int64_t m) const;
-  const char* Reason(int64_t m) const;
+  std::string Reason(int64_t m) const;
+  Tile TileFor(int64_t m) const;
   int ThreadsFor(int64_t m) const;
   // Batch rows that its tiles take at a time in the panel design.
-  int64_t TileBatch() const { return table_->tile_batch(r()); }
+  int64_t TileBatch() const { return table_->panel_tile(r(), kPanel).batch; }
 
   // Row-major x[m][k] to y[m][n]; neither may overlap the other.
   void Forward(const float* x, int64_t m, float* y) const;
@@ -51,7 +52,7 @@ class PackedLayer {
   const KernelTable* table_;
   int64_t n_, k_;
   Packing blocks_;
-  bool regrouped_, hinted_;
+  bool hinted_;
   std::vector<float> bias_;
   bool has_bias_;
   Activation activation_;

@@ -81,7 +81,7 @@ AlignedFloats Allocate(int64_t count) {
 // streams.
 Packing Strips(const BsrView& w, int64_t rows) {
   const int64_t parts = w.r / rows;
-  Packing p{rows, w.c, parts, {0}, {}, {}};
+  Packing p{rows, w.c, parts, false, {0}, {}, {}};
   const int64_t strips = Ceil(w.n, rows);
   for (int64_t strip = 0; strip < strips; ++strip) {
     const int32_t* columns = w.col + w.crow[strip / parts];
@@ -113,7 +113,7 @@ Packing Dense(const BsrView& w, int64_t rows) {
   const int64_t block_rows = Ceil(w.n, rows);
   const int64_t block_columns = Ceil(w.k, kDenseColumns);
   const int64_t line = block_columns * kDenseColumns * rows;  // of blocks, one after the other
-  Packing p{rows, kDenseColumns, kDenseStrips, {}, {}, Allocate(block_rows * line)};
+  Packing p{rows, kDenseColumns, kDenseStrips, true, {}, {}, Allocate(block_rows * line)};
   for (int64_t row = 0; row <= block_rows; ++row) p.ptr.push_back(static_cast<int32_t>(row * block_columns));
   for (int64_t block = 0; block < block_rows * block_columns; ++block)
     p.index.push_back(static_cast<int32_t>(block % block_columns));

@@ -16,15 +16,16 @@ struct BsrView {
 };
 
 // Blocks of r x c, their values k-major: [nnzb][c][r]. Each `strips` block rows were cut from the same
-// blocks.
+// blocks. `all`: these hold all weights, those of blocks that are gone too.
 struct Packing {
   int64_t r, c, strips;
+  bool all;
   std::vector<int32_t> ptr, index;
   AlignedFloats values;
 };
 
 // The blocks of the matrix, cut into strips of `row_tile` rows where they are taller (KernelTable); or all
-// blocks, those that are gone too, in a larger shape, where so few are gone that this is faster.
+// blocks, those that are gone too, in a shape of its own, where so few are gone that this is faster.
 // `batch_hint`: the batch that is to be fast; 0: none may be slower than dense.
 Packing Pack(const BsrView& matrix, int64_t row_tile, int64_t batch_hint);
 

@@ -238,8 +238,13 @@ void PanelTiles(const PanelForwardArgs& a, int64_t row, int64_t count, int64_t r
   }
 }
 
-// Batch rows that tiles of blocks of r rows take at a time.
-int64_t TileBatch(int64_t r) { return VectorsOf(r) * Vec::kWidth; }
+// The tile of PanelRows.
+Tile TileOfPanel(int64_t rows, int64_t width) {
+  int vectors = VectorsOf(rows);
+  while (vectors * Vec::kWidth > width) vectors /= 2;
+  const int64_t tiles = vectors == 4 ? TilesOf<4>(rows) : TilesOf<2>(rows);
+  return {(rows + tiles - 1) / tiles, vectors * Vec::kWidth};
+}
 
 template <bool kColumnMajor>
 void PanelRows(const PanelForwardArgs& a) {

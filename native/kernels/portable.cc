@@ -25,6 +25,7 @@ constexpr int64_t kPlainWidth = 4;
 }  // namespace portable
 }  // namespace
 
-const KernelTable kPortableTable = portable::MakeTable(Isa::kPortable, portable::ShortOrRowsForward);
+const KernelTable kPortableTable =
+    portable::MakeTable(Isa::kPortable, portable::ShortOrRowsForward, portable::TileOfShortOrRows);
 
 }  // namespace blocksparse

@@ -136,7 +136,7 @@ constexpr int64_t kSpanWeights = 32 * 1024;
 // Whether tiles can take x from a copy. Where a vector is a line and there are 32 registers those of single
 // vectors have 24 batch rows, more than there are registers to point at them in place.
 constexpr bool kCopies = Vec::kUnrolled && kHalves == 1;
-// A copied x costs as much as some 50 of its products, and gains a fifth of each.
+// Weights for each column of x from which on a copy is worth its time: where the two met when measured.
 constexpr int64_t kLeastUses = 64;
 // Smaller batches fill no tile of more than twelve; blocks of fewer columns leave the address to one pointer
 // for too short a loop.
@@ -382,46 +382,66 @@ __attribute__((noinline)) void RowPairs(const RowsForwardArgs& a, InPlace x, Row
   }
 }
 
+// Batch rows of a tile of V vectors, the most first: 12 x 2, 6 x 4 or, by lines, 24 x 1 vectors with 32
+// registers; 6 x 2 or 3 x 4 with 16. Smaller ones take the rest.
+constexpr int kBatches[] = {24, 16, 12, 8, 6, 4, 3, 2, 1};
+template <int V, bool kLines>
+constexpr bool HasTile(int batch) {
+  constexpr bool kMany = Vec::kRegisters == 32;
+  if (batch == 1 || !Vec::kUnrolled) return batch == 1;
+  if (batch >= 16) return V == 1 && kLines;
+  if (batch == 12) return kMany && V <= 2;
+  if (batch == 8) return V == 1 || (kMany && V == 2);
+  if (batch == 6) return V == (kMany ? 4 : 2);
+  if (batch == 2) return true;
+  return batch == (!kMany && V == 4 ? 3 : 4);
+}
+
+// How many of the `left` batch rows they take: all that fit, less one where two smaller tiles take the rest
+// evenly.
+constexpr int64_t TilesIn(int64_t left, int batch) {
+  const bool halves = batch == 24 || batch == 12 || batch == 6;
+  return left / batch - (halves && left >= batch && left % batch * 3 == batch);
+}
+
 // Batch rows [sample, m) of kRowsInOrder or more: one sum each, of as many tiles as the registers hold. A
 // remainder in even parts.
 template <int V, int D, typename Input>
 void ManyRows(const RowsForwardArgs& a, Input x, RowSpan rows, int64_t first, int64_t sample, int64_t m) {
-  const auto take = [&](auto batch, int64_t tiles) __attribute__((always_inline)) {
-    if (tiles == 0) return;
-    RowSpan single = rows;
-    if constexpr (kHalves == 1 && V == 1 && batch == 8 && D == kByColumn && std::is_same_v<Input, InPlace>) {
-      if (tiles == 1 && a.w.r == Vec::kWidth && !IsFar(a.w)) {
-        const int64_t whole = a.w.out / a.w.r < rows.end ? a.w.out / a.w.r : rows.end;
-        single.begin += (whole - rows.begin) / 2 * 2;
-        RowPairs<batch>(a, x, {rows.begin, single.begin}, sample);
+  Each<std::extent_v<decltype(kBatches)>>(EACH(i) {
+    constexpr int kBatch = kBatches[i];
+    if constexpr (HasTile<V, std::is_same_v<Input, ByLines>>(kBatch)) {
+      const int64_t tiles = TilesIn(m - sample, kBatch);
+      if (tiles == 0) return;
+      RowSpan single = rows;
+      if constexpr (kHalves == 1 && V == 1 && kBatch == 8 && D == kByColumn &&
+                    std::is_same_v<Input, InPlace>) {
+        if (tiles == 1 && a.w.r == Vec::kWidth && !IsFar(a.w)) {
+          const int64_t whole = a.w.out / a.w.r < rows.end ? a.w.out / a.w.r : rows.end;
+          single.begin += (whole - rows.begin) / 2 * 2;
+          RowPairs<kBatch>(a, x, {rows.begin, single.begin}, sample);
+        }
       }
+      RowsTiles<kBatch, V, 1, (kBatch < 4 ? kByColumn : D)>(a, x, single, first, sample, tiles);
+      sample += tiles * kBatch;
+      x = x.From(tiles * kBatch);
     }
-    RowsTiles<batch, V, 1, (batch < 4 ? kByColumn : D)>(a, x, single, first, sample, tiles);
-    sample += tiles * batch;
-    x = x.From(tiles * batch);
-  };
-  // All that fit, less one where two smaller tiles take the rest evenly.
-  const auto most = [&](int64_t batch, int64_t uneven) {
-    const int64_t left = m - sample;
-    return left / batch - (left >= batch && left % batch == uneven);
-  };
-  // 12 x 2, 6 x 4 or, by lines, 24 x 1 vectors with 32 registers; 6 x 2 or 3 x 4 with 16.
-  constexpr bool kMany = Vec::kRegisters == 32;
-  if constexpr (V == 1 && std::is_same_v<Input, ByLines>) {
-    take(std::integral_constant<int, 24>(), most(24, 8));
-    take(std::integral_constant<int, 16>(), (m - sample) / 16);
+  });
+}
+
+// The tile that takes most of m batch rows there.
+template <int V, bool kLines>
+int64_t BatchOfMany(int64_t m) {
+  int64_t most = 0, of = 0;
+  for (const int batch : kBatches) {
+    const int64_t taken = HasTile<V, kLines>(batch) ? TilesIn(m, batch) * batch : 0;
+    if (taken > most) {
+      most = taken;
+      of = batch;
+    }
+    m -= taken;
   }
-  if constexpr (kMany && V <= 2) take(std::integral_constant<int, 12>(), most(12, 4));
-  if constexpr (Vec::kUnrolled && ((kMany && V <= 2) || V == 1))
-    take(std::integral_constant<int, 8>(), (m - sample) / 8);
-  if constexpr (kMany ? V == 4 : V == 2) take(std::integral_constant<int, 6>(), most(6, 2));
-  if constexpr (!kMany && V == 4) {
-    take(std::integral_constant<int, 3>(), (m - sample) / 3);
-  } else if constexpr (Vec::kUnrolled) {
-    take(std::integral_constant<int, 4>(), (m - sample) / 4);
-  }
-  if constexpr (Vec::kUnrolled) take(std::integral_constant<int, 2>(), (m - sample) / 2);
-  take(std::integral_constant<int, 1>(), m - sample);
+  return of;
 }
 
 // Blocks with fewer columns than there are sums take turns, and so do those too small to be worth a loop
@@ -429,10 +449,15 @@ void ManyRows(const RowsForwardArgs& a, Input x, RowSpan rows, int64_t first, in
 constexpr int64_t kFewColumns = 3;
 constexpr int64_t kSmallSide = 7;
 
-// B batch rows in as many tiles as the registers ask for; the reference takes one at a time.
+// Tiles for so many batch rows with U sums each, as the registers ask for; the reference takes a row at a
+// time.
+constexpr int FewTiles(int batch, int V, int U) {
+  if (kReference) return batch;
+  return (batch * U + 1) * V < Vec::kRegisters ? 1 : 2;
+}
 template <int B, int V, int U, int D>
 ALWAYS_INLINE void BatchOf(const RowsForwardArgs& a, RowSpan rows, int64_t first, int64_t sample) {
-  constexpr int kTiles = kReference ? B : (B * U + 1) * V < Vec::kRegisters ? 1 : 2;
+  constexpr int kTiles = FewTiles(B, V, U);
   static_assert(B % kTiles == 0, "no batch row is left over");
   RowsTiles<B / kTiles, V, U, D>(a, InPlaceFrom(a, sample), rows, first, sample, kTiles);
 }
@@ -466,6 +491,16 @@ void FewRows(const RowsForwardArgs& a, RowSpan rows, int64_t first) {
     if (left >= 2) BatchOf<2, V, 4, kShort>(a, rows, first, sample);
   }
   if (left % 2 == 1) RowsTiles<1, V, 4, D>(a, InPlaceFrom(a, a.m - 1), rows, first, a.m - 1, 1);
+}
+
+// The tile that takes most of the batch there.
+template <int V>
+int64_t BatchOfFew(const RowsForwardArgs& a) {
+  const int64_t height = a.w.r * a.strips;
+  if (a.m >= 4) return 4 / FewTiles(4, V, height >= 2 * kLanes ? 1 : 2);
+  if (a.m == 1) return 1;
+  if (height >= kLanes) return a.m / FewTiles(static_cast<int>(a.m), V, 2);
+  return 2 / FewTiles(2, V, 4);
 }
 
 template <int V>
@@ -573,12 +608,17 @@ void RowsSpan(const RowsForwardArgs& a, Input x, RowSpan rows, int64_t sample, i
   for (; first < a.w.r; first += Vec::kWidth) RowsOf<1>(a, x, rows, first, sample, m);
 }
 
+// Two strips at a time have fewer loads where six batch rows of one are all that the registers hold.
+constexpr bool kPairs = kRowVectors == 2 && Vec::kRegisters == 16;
+constexpr int kPairVectors = kPairs ? 2 * kRowVectors : 1;
+inline bool TakesPairs(const RowsForwardArgs& a) {
+  return kPairs && a.m >= kRowsInOrder && a.strips % 2 == 0 && a.end - a.begin > 1;
+}
+
 // All block rows against batch rows [sample, m).
 template <typename Input>
 void RowsPanel(const RowsForwardArgs& a, Input x, int64_t sample, int64_t m) {
-  // Two strips at a time have fewer loads where six batch rows of one are all that the registers hold.
-  constexpr bool kPairs = kRowVectors == 2 && Vec::kRegisters == 16;
-  const bool pairs = kPairs && a.m >= kRowsInOrder && a.strips % 2 == 0;
+  const bool pairs = TakesPairs(a);
   const int64_t spans = WeightsOf(a) / kSpanWeights + 1;
   const int64_t least = pairs ? 2 : 1;
   const int64_t step = ((a.end - a.begin) / spans + least) / least * least;
@@ -589,9 +629,9 @@ void RowsPanel(const RowsForwardArgs& a, Input x, int64_t sample, int64_t m) {
   }
   for (; row < a.end; row += step) {
     RowSpan rows{row, row + step < a.end ? row + step : a.end};
-    if (kPairs && pairs) {
+    if (pairs) {
       const int64_t even = rows.end - (rows.end - row) % 2;
-      RowsOf<kPairs ? 2 * kRowVectors : 1>(a, x, {row, even}, 0, sample, m);
+      RowsOf<kPairVectors>(a, x, {row, even}, 0, sample, m);
       rows.begin = even;
     }
     RowsSpan(a, x, rows, sample, m);
@@ -631,4 +671,23 @@ void RowsForward(const RowsForwardArgs& a) {
     }
     RowsPanel(a, InPlaceFrom(a, sample), sample, m);
   }
+}
+
+// The tile of RowsForward, as most of a panel takes it.
+template <int V>
+Tile TileOfVectors(const RowsForwardArgs& a) {
+  const int64_t rows = a.w.r * (V > kRowVectors ? 2 : 1);
+  const int64_t most = rows < a.w.out ? rows : a.w.out;
+  const int64_t outputs = V * Vec::kWidth < most ? V * Vec::kWidth : most;
+  if (a.m < kRowsInOrder) return {outputs, BatchOfFew<V>(a)};
+  const bool lines = TakesLines(a);
+  const int64_t panel = lines ? CopiedRows(a.w.in) : kPanel;
+  const int64_t m = a.m < panel ? a.m : panel;
+  return {outputs, lines ? BatchOfMany<V, true>(m) : BatchOfMany<V, false>(m)};
+}
+Tile TileOfRows(const RowsForwardArgs& a) {
+  if (TakesDots(a)) return {1, a.m >= 4 ? 4 : a.m >= 2 ? 2 : 1};
+  if (TakesPairs(a)) return TileOfVectors<kPairVectors>(a);
+  const bool whole = a.w.r >= kRowVectors * Vec::kWidth;
+  return whole ? TileOfVectors<kRowVectors>(a) : TileOfVectors<1>(a);
 }

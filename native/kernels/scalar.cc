@@ -25,6 +25,7 @@ constexpr int64_t kPlainWidth = 1;
 }  // namespace scalar
 }  // namespace
 
-const KernelTable kScalarTable = scalar::MakeTable(Isa::kScalar, scalar::ShortOrRowsForward);
+const KernelTable kScalarTable =
+    scalar::MakeTable(Isa::kScalar, scalar::ShortOrRowsForward, scalar::TileOfShortOrRows);
 
 }  // namespace blocksparse

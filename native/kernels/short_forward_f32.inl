@@ -209,6 +209,12 @@ void ShortBlocks(const RowsForwardArgs& a) {
   for (; sample < a.m; ++sample) ShortTiles<R, fill, 1, 2, P>(a, sample);
 }
 
+// Their tile, or that of RowsForward.
+Tile TileOfShortOrRows(const RowsForwardArgs& a) {
+  if (!TakesGroups(a.w, a.m)) return TileOfRows(a);
+  return {a.w.r < a.w.out ? a.w.r : a.w.out, !Vec::kUnrolled ? 1 : a.m < 4 ? a.m : 4};
+}
+
 // RowsForward with the blocks above.
 void ShortOrRowsForward(const RowsForwardArgs& a) {
   if (!TakesGroups(a.w, a.m)) return RowsForward(a);

@@ -38,3 +38,8 @@ void ShortOrRowsForward(const RowsForwardArgs& a) {
     ShortSample(a, sample, in_three_or_four ? 2 : 4);
   }
 }
+
+Tile TileOfShortOrRows(const RowsForwardArgs& a) {
+  if (!TakesGroups(a.w, a.m)) return TileOfRows(a);
+  return {a.w.r < a.w.out ? a.w.r : a.w.out, 1};
+}

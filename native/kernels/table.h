@@ -149,11 +149,19 @@ struct BlockScoresArgs {
   int64_t begin, end;
 };
 
+// Outputs x batch rows that a kernel computes at once.
+struct Tile {
+  int64_t outputs, batch;
+};
+
 struct KernelTable {
   Isa isa;
   int64_t lanes;     // of a vector
   int64_t row_tile;  // rows of a block that a row-major tile takes together; 0: that design never gains
-  int64_t (*tile_batch)(int64_t r);
+  // Of panel_forward, for block rows of so many rows and a panel `width` wide; of rows_forward, for all block
+  // rows. Where there are several kinds of tiles: the one that takes most of the batch, the tallest.
+  Tile (*panel_tile)(int64_t rows, int64_t width);
+  Tile (*rows_tile)(const RowsForwardArgs&);
   void (*panel_forward)(const PanelForwardArgs&);
   void (*rows_forward)(const RowsForwardArgs&);
   bool (*takes_lines)(const RowsForwardArgs&);  // all block rows: whether x by lines is faster

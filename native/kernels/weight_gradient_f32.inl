@@ -124,6 +124,7 @@ void WeightGradient(const WeightGradientArgs& a) {
             GradientRow<4>(a, out_row + i, column, columns, out + i * a.c);
             break;
           case 5:
+            // Where tiles have four rows at most, none comes here: no code for it.
             GradientRow<(kGradientRows > 5 ? 5 : 1)>(a, out_row + i, column, columns, out + i * a.c);
             break;
           default:

@@ -2,9 +2,10 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { loadAddon } from '../../lib/kernels/native.ts';
 
 /** The choice is made once a process: each test makes its own. */
-async function choose(isa: string) {
-  vi.stubEnv('BLOCKSPARSE_BACKEND', 'native');
+async function choose(isa: string, backend = 'native', threads = '') {
+  vi.stubEnv('BLOCKSPARSE_BACKEND', backend);
   vi.stubEnv('BLOCKSPARSE_ISA', isa);
+  vi.stubEnv('BLOCKSPARSE_THREADS', threads);
   vi.resetModules();
   const { runtime } = await import('../../lib/kernels/choose.ts');
   return runtime();
@@ -33,4 +34,18 @@ describe('BLOCKSPARSE_ISA', () => {
       });
     },
   );
+
+  it('changes nothing without the addon', async () => {
+    for (const isa of ['', ...isas, 'avx2', 'neon'])
+      expect(await choose(isa, 'js', '8')).toEqual({ backend: 'js', isa: 'js', threads: 1 });
+  });
+});
+
+describe('what no machine has', () => {
+  it.each([
+    ['mmx', '', 'BLOCKSPARSE_ISA must be one of avx512, avx2, neon, portable, scalar here, but is "mmx"'],
+    ['avx2', 'all', 'BLOCKSPARSE_THREADS must be a whole number from 1 to 1024, but is "all"'],
+  ])('is a typed error without the addon, too: %s %s', async (isa, threads, message) => {
+    await expect(choose(isa, 'js', threads)).rejects.toMatchObject({ code: 'NATIVE_UNAVAILABLE', message });
+  });
 });

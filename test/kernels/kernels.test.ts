@@ -1,7 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { allKernels } from '../../lib/kernels/choose.ts';
 import { CRITERIA, padBatch } from '../../lib/kernels/kernels.ts';
+import { BsrMatrix } from '../../lib/sparse/bsr.ts';
 import { CsrMatrix } from '../../lib/sparse/csr.ts';
+import { BlockGrid } from '../../lib/sparse/grid.ts';
+import { BlockMask } from '../../lib/sparse/mask.ts';
 import {
   type Case,
   edgeCases,
@@ -192,6 +195,52 @@ describe.each(implementations)('$isa', (k) => {
               expect(Math.abs(out[i] - y[i])).toBeLessThanOrEqual(bound[i]);
           }
         }
+  });
+
+  it.skipIf(k.backend === 'js')('says that it holds all blocks, whatever their shape was', () => {
+    const reason = (block: [number, number], gone: number, m: number, hint?: number) => {
+      const grid = new BlockGrid([300, 784], block);
+      const mask = new BlockMask(grid, new Uint8Array(grid.blockCount).fill(1, gone));
+      const matrix = BsrMatrix.fromDense(new Float32Array(300 * 784).fill(1), grid, mask);
+      return k.packLayer(matrix, null, 'none', 1, hint).info(m).reason;
+    };
+    for (const block of [
+      [32, 32],
+      [64, 32],
+    ] as [number, number][]) {
+      for (const gone of [0, 1, 5]) {
+        // And why its kernel serves.
+        expect(reason(block, gone, 1)).toMatch(
+          /^so few .* at some batch .*batchHint.*; the batch is too small/,
+        );
+        expect(reason(block, gone, 1, 32)).toMatch(
+          /^so few .* at the hinted batch .*; the batch is too small/,
+        );
+      }
+      expect(reason(block, 60, 1)).toMatch(/^the batch is too small/);
+    }
+  });
+
+  it('tells its tile', () => {
+    const isas = ['avx512', 'avx2', 'neon', 'portable', 'scalar', 'js'];
+    const cases: [n: number, block: [number, number], m: number, tiles: string][] = [
+      [768, [32, 32], 1, '32x1 16x1 16x1 4x1 1x1 4x1'],
+      // AVX2 takes two strips of a block together.
+      [768, [32, 32], 64, '32x12 32x3 16x6 6x8 1x4 4x8'],
+      // AVX-512 copies x by lines.
+      [768, [16, 16], 16, '16x16 16x6 16x6 6x8 1x4 4x8'],
+      [768, [4, 4], 6, '4x4 4x4 4x4 4x1 4x1 4x8'],
+      [768, [4, 4], 9, '4x16 4x16 4x16 4x8 1x4 4x8'],
+      [768, [4, 4], 64, '4x64 4x16 4x16 4x8 1x4 4x8'],
+      [768, [8, 8], 64, '8x32 3x32 4x16 3x16 1x4 4x8'],
+      [768, [1, 8], 3, '1x2 1x2 1x2 1x2 1x2 1x16'],
+      [3, [4, 4], 6, '3x4 3x4 3x4 3x1 3x1 3x8'],
+    ];
+    for (const [n, block, m, tiles] of cases) {
+      const { matrix } = makeCase(37, [n, 160], block, 0.1, 1);
+      const { tile } = k.packLayer(matrix, null, 'none', 1).info(m);
+      expect(tile.join('x'), `${n} ${block} ${m}`).toBe(tiles.split(' ')[isas.indexOf(k.isa)]);
+    }
   });
 
   it.skipIf(k.backend === 'js')('cuts blocks taller than its tile into strips', () => {

@@ -63,8 +63,17 @@ describe('wasmForward', () => {
     x[2 * k - 1] = 2;
     const out = new Float32Array(2);
     expect(wasmForward(w, null, x, 2, out)).toBe(false);
-    portableKernels.packLayer(w, null, 'none', 1).forward(x, 2, out);
+    const layer = portableKernels.packLayer(w, null, 'none', 1);
+    layer.forward(x, 2, out);
     expect([...out]).toEqual([0, 6]);
+    const { kernel, reason, tile } = layer.info(2);
+    expect([kernel, ...tile]).toEqual(['rows', 1, 1]);
+    expect(reason).toMatch(/too little memory/);
+  });
+
+  it('tells from the batch whether there is memory enough', () => {
+    const layer = portableKernels.packLayer(single(2 ** 21, 0, 1), null, 'none', 1);
+    expect([1, 16, 17, 64].map((m) => layer.info(m).kernel)).toEqual(['rows', 'panels', 'rows', 'rows']);
   });
 
   class Refused {
@@ -86,7 +95,7 @@ describe('wasmForward', () => {
     const out = new Float32Array(3);
     layer.forward(Float32Array.of(1, 2, 3, 4, 5, 6), 3, out);
     expect([...out]).toEqual([6, 12, 18]);
-    expect(layer.info(3).kernel).toBe('rows');
+    expect(layer.info(3)).toMatchObject({ kernel: 'rows', tile: [1, 1] });
     expect(portableKernels.packLayer(single(2, 1, 3), null, 'none', 1).info(3).kernel).toBe('panels');
   });
 });

@@ -34,6 +34,7 @@ const layer = new BsrLinear(matrix, { bias: new Float32Array(8), activation: 'ge
 expectTypeOf(layer.forward(weight)).toEqualTypeOf<Float32Array>();
 expectTypeOf(layer.forwardAsync(weight, weight)).resolves.toEqualTypeOf<Float32Array>();
 expectTypeOf(layer.explain(8).kernel).toEqualTypeOf<'rows' | 'panels'>();
+expectTypeOf(layer.explain(8).tile).toEqualTypeOf<readonly [number, number]>();
 expectTypeOf(blocksparse.runtime()).toEqualTypeOf<{
   backend: 'native' | 'js';
   isa: string;
