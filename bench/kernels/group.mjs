@@ -169,7 +169,7 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
     );
     for (const { sparsity, matrix, layer } of variants) {
       const time = (name) => times.get(`${sparsity} ${name}`);
-      const { kernel, packedBytes, blockShape } = layer.explain(m);
+      const { kernel, packedBytes, reason } = layer.explain(m);
       yield {
         shape: group.shape,
         block: group.block,
@@ -183,8 +183,7 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
         spread: machine ? measured[names.indexOf('peak')].spread : null,
         kernel,
         packedBytes,
-        // Tall blocks may be cut into strips as wide; what is taller or of another width holds all blocks.
-        storedDense: blockShape[0] > block[0] || blockShape[1] !== block[1],
+        storedDense: reason.startsWith('so few blocks are gone'),
         bsrBytes: 4 * (matrix.values.length + matrix.colIndices.length + matrix.crowIndices.length),
         kernels: kernelNames,
         ours: time('ours'),
