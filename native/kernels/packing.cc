@@ -33,7 +33,7 @@ Costs CostsOf(int64_t r, int64_t c) {
   }
   if (r % 16 == 0) {
     if (c == 1) return {1.6, 1.9, 1.8};
-    return r >= 32 ? Costs{1, 1, 1} : Costs{1, 1.5, 1.25};
+    return r >= 32 ? Costs{1, 1, 1} : Costs{c < 8 ? 1.3 : 1, 1.5, 1.25};
   }
   const auto rows = static_cast<double>(r);
   if (r == 1) return {6.5, 8.2, 3.8};

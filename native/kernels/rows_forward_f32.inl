@@ -532,6 +532,16 @@ void RowsOf(const RowsForwardArgs& a, Input x, RowSpan rows, int64_t first, int6
   ManyRows<V, kByColumn>(a, x, rows, first, sample, m);
 }
 
+// Each, or a loop: without an instruction set of its own this is not worth that much code.
+template <int N, typename F>
+ALWAYS_INLINE void Times(const F& f) {
+  if constexpr (Vec::kUnrolled) {
+    Each<N>(f);
+  } else {
+    for (int i = 0; i < N; ++i) f(i);
+  }
+}
+
 // Blocks of a single row have nothing to put side by side but their columns: kLanes of them against as many
 // of each of B batch rows, whose lanes are added up in the end. The blocks of a row take U sums in turn, as
 // many as keep enough FMAs in flight.
@@ -539,53 +549,49 @@ template <int B, int U>
 void DotTile(const RowsForwardArgs& a, int64_t row, int64_t sample) {
   const BlockView& w = a.w;
   Vec sum[U][B][kHalves];
-  for (int u = 0; u < U; ++u) {
-    for (int b = 0; b < B; ++b) {
-      for (int h = 0; h < kHalves; ++h) sum[u][b][h] = Vec::Zero();
-    }
-  }
-  const auto add = [&](int32_t entry, int u) __attribute__((always_inline)) {
+  Times<U>(EACH(u) { Times<B>(EACH(b) { Times<kHalves>(EACH(h) { sum[u][b][h] = Vec::Zero(); }); }); });
+  const auto add = [&](auto u, int32_t entry) __attribute__((always_inline)) {
     const int64_t column = w.index[entry] * w.c;
     const int64_t depth = w.in - column < w.c ? w.in - column : w.c;
     const float* p = w.values + entry * w.c;
     const float* x = a.x + sample * w.in + column;
     int64_t k = 0;
     for (; k + kLanes <= depth; k += kLanes) {
-      for (int h = 0; h < kHalves; ++h) {
+      Times<kHalves>(EACH(h) {
         const int64_t at = k + h * Vec::kWidth;
-        for (int b = 0; b < B; ++b)
+        Times<B>(EACH(b) {
           sum[u][b][h] = Vec::Fma(Vec::Load(p + at), Vec::Load(x + b * w.in + at), sum[u][b][h]);
-      }
+        });
+      });
     }
     if (k == depth) return;
-    for (int h = 0; h < kHalves; ++h) {
+    Times<kHalves>(EACH(h) {
       const int64_t at = k + h * Vec::kWidth;
       const int64_t n = at < depth ? depth - at : 0;
-      for (int b = 0; b < B; ++b)
+      Times<B>(EACH(b) {
         sum[u][b][h] = Vec::Fma(Vec::LoadN(p + at, n), Vec::LoadN(x + b * w.in + at, n), sum[u][b][h]);
-    }
+      });
+    });
   };
   int32_t e = w.ptr[row];
   const int32_t end = w.ptr[row + 1];
-  for (; e + U <= end; e += U) {
-    for (int u = 0; u < U; ++u) add(e + u, u);
-  }
-  for (int u = 0; u < U - 1 && e < end; ++u, ++e) add(e, u);
-  for (int half = U / 2; half > 0; half /= 2) {
-    for (int u = 0; u < half; ++u) {
-      for (int b = 0; b < B; ++b) {
-        for (int h = 0; h < kHalves; ++h) sum[u][b][h] = sum[u][b][h] + sum[u + half][b][h];
-      }
-    }
-  }
-  for (int b = 0; b < B; ++b) {
+  for (; e + U <= end; e += U) Times<U>(EACH(u) { add(u, e + u); });
+  Times<U - 1>(EACH(u) {
+    if (e + u < end) add(u, e + u);
+  });
+  const auto join = [&](auto half) __attribute__((always_inline)) {
+    if constexpr (half > 0) Times<half>(EACH(u) { AddSums(sum[u], sum[u + half]); });
+  };
+  join(std::integral_constant<int, U / 2>());
+  join(std::integral_constant<int, U / 4>());
+  Times<B>(EACH(b) {
     const float z = JoinHalves(sum[0][b]).Sum() + (a.bias == nullptr ? 0.0f : a.bias[row]);
     float* y = a.y + (sample + b) * w.out + row;
     // NaN stays.
     *y = a.activation == Activation::kRelu && z < 0 ? 0.0f : z;
     if (a.activation != Activation::kNone && a.activation != Activation::kRelu)
       Activate(a.activation, y, y, 1);
-  }
+  });
 }
 
 void DotForward(const RowsForwardArgs& a) {
