@@ -57,7 +57,7 @@ constexpr int64_t kTileColumns = 4096;  // of a call
     const float* vector = p + columns * R;                                                     \
     asm volatile("" : "+r"(number), "+r"(vector));                                             \
     for (int64_t k = 0; k < columns; k += S) {                                                 \
-      _Pragma("GCC unroll 4") for (int s = 0; s < S; ++s, number += R, vector += C * kLanes) { \
+      _Pragma("GCC unroll 2") for (int s = 0; s < S; ++s, number += R, vector += C * kLanes) { \
         if (C > R) {                                                                           \
           V all[R];                                                                            \
           _Pragma("GCC unroll 4") for (int r = 0; r < R; ++r) {                                \
@@ -120,9 +120,8 @@ __attribute__((target("avx2,fma"))) float Read256(const float* p, int64_t count)
 __attribute__((target("sse2"))) float Read128(const float* p, int64_t count) { READ_LOOP(V4) }
 template <int R, int C>
 __attribute__((target("avx512f"))) float Tile512(const float* p, int64_t columns) {
-  // Tiles of few sums go through two block rows at once; those of fewer than four rows have two sums each.
-  constexpr int kTogether = (R < 6 && C == 2) || (R == 8 && C == 1) ? 2 : 1;
-  TILE_LOOP(V16, PIN_V, R, C, (R < 4 ? 2 : 1) * kTogether)
+  // Two sums each, or tiles of two block rows at once.
+  TILE_LOOP(V16, PIN_V, R, C, (R < 4 || (R < 6 && C == 2) ? 2 : 1))
 }
 template <int R, int C>
 __attribute__((target("avx2,fma"))) float Tile256(const float* p, int64_t columns) {
