@@ -120,7 +120,7 @@ __attribute__((target("avx2,fma"))) float Read256(const float* p, int64_t count)
 __attribute__((target("sse2"))) float Read128(const float* p, int64_t count) { READ_LOOP(V4) }
 template <int R, int C>
 __attribute__((target("avx512f"))) float Tile512(const float* p, int64_t columns) {
-  // Two sums each, or tiles of two block rows at once.
+  // Two sums each, or tiles of two block rows at once: eight sums or more.
   TILE_LOOP(V16, PIN_V, R, C, (R < 4 || (R < 6 && C == 2) ? 2 : 1))
 }
 template <int R, int C>

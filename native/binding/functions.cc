@@ -122,7 +122,7 @@ void ScoreBlocks(const Napi::CallbackInfo& info) {
   args.criterion = CriterionOf(info[5]);
   args.end = (args.rows + args.r - 1) / args.r;
   args.scores = Floats(info[6], "out", args.end * ((args.cols + args.c - 1) / args.c)).data;
-  std::vector<float> scratch(static_cast<std::size_t>(PadBatch(args.cols)));
+  std::vector<float> scratch(static_cast<std::size_t>(ScoreScratch(args.cols)));
   args.scratch = scratch.data();
   Table(info).block_scores(args);
 }

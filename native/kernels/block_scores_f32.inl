@@ -38,8 +38,15 @@ __attribute__((noinline)) void ScoreColumns(const float* w, int64_t stride, int6
   constexpr int64_t kColumns = kTogether * kLanes;
   constexpr int kVectors = static_cast<int>(kReference ? kTogether : kColumns / Vec::kWidth);
   constexpr int kUnrolled = Vec::kUnrolled ? 4 : 1;
-  for (int64_t k = 0; k < count; k += kVectors * Vec::kWidth) {
-    if (Vec::kUnrolled && k % kScoreStep == 0) {
+  // JavaScript's arrays begin anywhere: the first columns reach to the first whole line, for all vectors from
+  // there on would be parts of two.
+  const int64_t past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(w) / sizeof *w % kLanes);
+  const bool aligns = Vec::kUnrolled && past > 0 && past % kTogether == 0 && stride % kLanes == 0;
+  const int64_t head = aligns ? kLanes - past : 0;
+  for (int64_t k = 0, next_k; k < count; k = next_k) {
+    next_k = k < head ? head : k + kVectors * Vec::kWidth;
+    if (next_k > count) next_k = count;
+    if (Vec::kUnrolled && (k - head) % kScoreStep == 0) {
       const float* next = w + (k + kScoreAhead < count ? k : rows * stride + k - count) + kScoreAhead;
       for (int64_t i = 0; i < rows; ++i) {
         for (int64_t at = 0; at < kColumns; at += kScoreStep) __builtin_prefetch(next + i * stride + at);
@@ -48,10 +55,10 @@ __attribute__((noinline)) void ScoreColumns(const float* w, int64_t stride, int6
     const float* from = w + k;
     int64_t step = stride;
     float edge[kScoreRows][kColumns];
-    if (count - k < kVectors * Vec::kWidth) {
-      std::memset(edge, 0, sizeof edge);
+    if (next_k - k < kVectors * Vec::kWidth) {
+      std::memset(edge, 0, static_cast<std::size_t>(rows) * sizeof edge[0]);
       for (int64_t i = 0; i < rows; ++i)
-        std::memcpy(edge[i], from + i * stride, static_cast<std::size_t>(count - k) * sizeof *from);
+        std::memcpy(edge[i], from + i * stride, static_cast<std::size_t>(next_k - k) * sizeof *from);
       from = edge[0];
       step = kColumns;
     }

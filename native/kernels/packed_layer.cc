@@ -98,6 +98,7 @@ std::string PackedLayer::Reason(int64_t m) const {
 }
 
 Tile PackedLayer::TileFor(int64_t m) const {
+  if (n_ == 0 || m == 0) return {0, 0};
   if (UsesRows(m)) return table_->rows_tile(RowsArgs(nullptr, m, nullptr));
   const int64_t most = RowsOfPanels(std::max(n_, k_), TileBatch());
   return table_->panel_tile(std::min(r(), n_), std::min(PadBatch(m), most));

@@ -26,7 +26,7 @@ struct Costs {
 };
 
 Costs CostsOf(int64_t r, int64_t c) {
-  if (FillsGroups(r, c)) {  // a tile of groups up to four or eight batch rows, panels from there on
+  if (FillsGroups(r, c)) {  // groups up to four, seven or eight batch rows, panels from there on
     if (r == 8) return {1.2, 2, 1.25};
     if (r == 4) return {1.4, 2.7, 1.25};
     return c == 2 ? Costs{2, 4.5, 1.9} : Costs{1.7, 3.7, 2.3};
@@ -39,7 +39,7 @@ Costs CostsOf(int64_t r, int64_t c) {
   if (r == 1) return {6.5, 8.2, 3.8};
   if (c == 1 && r <= 8) return {13.6 / rows, 37 / (1.25 + rows), 1.2 + 3.6 / rows};  // fits to 2, 4 and 8
   if (r >= 8) return {1.9, 3.7, 1.4};
-  // Fits to sides of 2, 3 and 5 to 7: few 5.9, 4.3, 3.3.
+  // Fits to sides of 2, 3 and 5 to 7: few 5.9, 4.4, 3.3.
   const auto side = static_cast<double>(std::min(r, c));
   return {13 / side, std::max(3.3, 17.5 / (0.95 + side)), r * c < 16 ? 1.8 : 1.25};
 }

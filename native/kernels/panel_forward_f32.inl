@@ -81,10 +81,12 @@ constexpr int Together(int rows, int sums) {
 constexpr int64_t kMostBlockRows = 4;
 
 // Floats of weights and indices that stay in L2 beside x and y: beyond, and where blocks have few products
-// for a weight, several streams of them are slower than one.
+// for a weight, several streams of them are slower than one. Of blocks of side R.
 constexpr int64_t kTogetherFloats = 208 * 1024;
+template <int R>
 inline bool StreamsTogether(const BlockView& w) {
-  return w.r < 4 ? WeightsOf(w) / (w.r * w.c) * (w.r * w.c + 1) <= kTogetherFloats : !IsFar(w);
+  const int64_t blocks = BlocksOf(w, R);
+  return R < 4 ? blocks * (R * R + 1) <= kTogetherFloats : blocks * R * R <= kFarWeights;
 }
 
 // R rows of each of the P block rows from `row` on, from their row `first`, V vectors of the panel from
@@ -114,7 +116,8 @@ void PanelTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t la
   const int32_t last = w.ptr[a.end] - 1;
   const int32_t ahead = static_cast<int32_t>(c >= kAheadColumns ? 1 : kAheadColumns / c);
   const float* values = w.values + first * row_stride;
-  const bool far = P == 1 && kColumnMajor && Vec::kUnrolled && w.block == nullptr && IsFar(w);
+  const bool far =
+      P == 1 && kColumnMajor && Vec::kUnrolled && w.block == nullptr && BlocksOf(w, r) * size > kFarWeights;
   const int64_t whole = w.in / c;
   const auto block = [&](auto p, int32_t e, int64_t depth) __attribute__((always_inline)) {
     const float* weights = values + (P > 1 || w.block == nullptr ? e : w.block[e]) * size;
@@ -167,7 +170,7 @@ void AnyTile(const PanelForwardArgs& a, int64_t row, int64_t count, int64_t firs
   if (kUnrolled && a.w.r == R && a.w.c == R) {
     constexpr int D = kUnrolled ? R : 0;
     constexpr int P = kColumnMajor ? Together(R, S * R * V) : 1;
-    if (P > 1 && a.w.block == nullptr && StreamsTogether(a.w)) {
+    if (P > 1 && a.w.block == nullptr && StreamsTogether<R>(a.w)) {
       for (; count >= P; count -= P, row += P) PanelTile<R, V, S, D, P, kColumnMajor>(a, row, first, lane);
     }
     for (; count > 0; --count, ++row) PanelTile<R, V, S, D, 1, kColumnMajor>(a, row, first, lane);

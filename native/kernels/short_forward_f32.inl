@@ -222,7 +222,8 @@ void ShortOrRowsForward(const RowsForwardArgs& a) {
   if (a.w.r == 4 && a.w.c == 4) return ShortBlocks<4, Fill::kOne>(a);
   if (a.w.r == 4) return ShortBlocks<4, Fill::kTwos>(a);
   // Blocks of two rows do not come to vectors of a whole line (FillHalves).
-  constexpr bool kTwo = kHalves > 1;
-  if (kTwo && a.w.c > 2) return ShortBlocks < kTwo ? 2 : 4, Fill::kTwos > (a);
-  ShortBlocks<kTwo ? 2 : 4, kTwo ? Fill::kQuarter : Fill::kOne>(a);
+  constexpr int kRows = kHalves > 1 ? 2 : 4;
+  constexpr Fill kFill = kHalves > 1 ? Fill::kQuarter : Fill::kOne;
+  if (kHalves > 1 && a.w.c > 2) return ShortBlocks<kRows, Fill::kTwos>(a);
+  ShortBlocks<kRows, kFill>(a);
 }

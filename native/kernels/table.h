@@ -65,8 +65,8 @@ struct BlockView {
 // larger than one layer: what fetches ahead by itself stops at each page. Tiles with products enough to hide
 // it behind ask for what comes next.
 constexpr int64_t kFarWeights = 1024 * 1024;
-inline int64_t WeightsOf(const BlockView& w) { return int64_t{w.ptr[(w.out + w.r - 1) / w.r]} * w.r * w.c; }
-inline bool IsFar(const BlockView& w) { return WeightsOf(w) > kFarWeights; }
+inline int64_t BlocksOf(const BlockView& w, int64_t r) { return w.ptr[(w.out + r - 1) / r]; }
+inline bool IsFar(const BlockView& w) { return BlocksOf(w, w.r) * w.r * w.c > kFarWeights; }
 
 // Whether the tiles of groups are fastest. Panels compute for kLanes batch rows at least, as fast as groups
 // for eight or nine, or of 2x2, whose columns lie apart, for seven or eight; each four batch rows of groups
@@ -140,16 +140,20 @@ struct SgdArgs {
   float rate, momentum, weight_decay;
 };
 
+// Sums of columns are stored by vectors that begin anywhere.
+inline int64_t ScoreScratch(int64_t cols) { return PadBatch(cols) + kLanes; }
+
 struct BlockScoresArgs {
   const float* weight;
   int64_t rows, cols, r, c;
   Criterion criterion;
   float* scores;
-  float* scratch;  // [PadBatch(cols)]
+  float* scratch;  // [ScoreScratch(cols)]
   int64_t begin, end;
 };
 
-// Outputs x batch rows that a kernel computes at once.
+// Outputs of one row of blocks x batch rows that a kernel computes at once. Of short blocks, two or four
+// block rows may go so together.
 struct Tile {
   int64_t outputs, batch;
 };

@@ -154,6 +154,12 @@ describe.each(implementations)('$isa', (k) => {
   });
 
   // Pure JS holds the blocks as they are.
+  it('explains a layer without outputs', () => {
+    const { matrix } = makeCase(33, [0, 8], [4, 4], 1, 1);
+    const layer = k.packLayer(matrix, null, 'none', 1);
+    for (const m of [1, 4, 16, 100]) expect(layer.info(m).tile[0]).toBe(0);
+  });
+
   it.skipIf(k.backend === 'js')('holds all blocks, as larger ones, where few are gone', () => {
     const shapeOf = (block: [number, number], density: number, hint?: number) => {
       const { matrix } = makeCase(31, [96, 160], block, density, 1);
@@ -343,6 +349,30 @@ describe.each(implementations)('$isa', (k) => {
           }[criterion];
           expect(Math.abs(score - wanted)).toBeLessThanOrEqual(wanted * (values.length + 4) * 2 ** -24);
         });
+      }
+    }
+  });
+
+  it('block scores are the same wherever the array begins', () => {
+    const random = generator(9);
+    for (const [n, kk, r, c] of [
+      [32, 64, 16, 16],
+      [19, 48, 4, 4],
+      [40, 160, 20, 3],
+      [3, 16, 2, 2],
+    ]) {
+      const weight = Float32Array.from({ length: n * kk }, () => random() * 2 - 1);
+      const count = Math.ceil(n / r) * Math.ceil(kk / c);
+      for (const criterion of CRITERIA) {
+        const wanted = junk(count);
+        k.scoreBlocks(weight, [n, kk], [r, c], criterion, wanted);
+        for (let begin = 1; begin <= 16; begin++) {
+          const moved = new Float32Array(n * kk + 16).subarray(begin, begin + n * kk);
+          moved.set(weight);
+          const out = junk(count);
+          k.scoreBlocks(moved, [n, kk], [r, c], criterion, out);
+          expect(out).toEqual(wanted);
+        }
       }
     }
   });

@@ -591,16 +591,19 @@ double Score(Criterion criterion, const std::vector<double>& values) {
 void RunBlockScores(const KernelTable& table, const std::string& isa, Outputs& outputs) {
   Random random(13);
   for (int round = 0; round < 60; ++round) {
-    const int64_t rows = 1 + random.Below(60), cols = 1 + random.Below(90);
+    // Half of them in whole lines, which are read as such wherever the weight begins.
+    const int64_t rows = 1 + random.Below(60);
+    const int64_t cols = round % 2 == 0 ? 1 + random.Below(90) : kLanes * (1 + random.Below(12));
     const int64_t r = 1 + random.Below(20), c = 1 + random.Below(20);
     const int64_t grid_rows = (rows + r - 1) / r, grid_cols = (cols + c - 1) / c;
-    const Floats weight = random.Uniform(rows * cols);
+    const Floats data = random.Uniform(rows * cols + kLanes);
+    const float* weight = data.data() + random.Below(kLanes);
     for (Criterion criterion : {Criterion::kMeanAbs, Criterion::kL1, Criterion::kL2, Criterion::kMaxAbs}) {
       Floats& scores = outputs.Make("block scores", grid_rows * grid_cols);
-      Floats scratch(PadBatch(cols));
+      Floats scratch(ScoreScratch(cols));
       for (int64_t row = 0; row < grid_rows; ++row) {
         table.block_scores(
-            {weight.data(), rows, cols, r, c, criterion, scores.data(), scratch.data(), row, row + 1});
+            {weight, rows, cols, r, c, criterion, scores.data(), scratch.data(), row, row + 1});
       }
       Expected wanted;
       for (int64_t block = 0; block < grid_rows * grid_cols; ++block) {
