@@ -39,7 +39,8 @@ export interface LayerInfo {
   readonly reason: string;
   /**
    * [outputs, batch rows] that the kernel computes at once: of one row of the blocks it holds, or of two that were cut
-   * from the same blocks. Remainders have smaller tiles; this is that of most of the batch. Panels pad the batch.
+   * from the same blocks; of short blocks two or four such tiles may go at once. Remainders have smaller tiles; this is
+   * that of most of the batch. Panels pad the batch.
    */
   readonly tile: readonly [number, number];
   /**

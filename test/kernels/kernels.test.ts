@@ -153,13 +153,13 @@ describe.each(implementations)('$isa', (k) => {
       }
   });
 
-  // Pure JS holds the blocks as they are.
   it('explains a layer without outputs', () => {
     const { matrix } = makeCase(33, [0, 8], [4, 4], 1, 1);
     const layer = k.packLayer(matrix, null, 'none', 1);
     for (const m of [1, 4, 16, 100]) expect(layer.info(m).tile[0]).toBe(0);
   });
 
+  // Pure JS holds the blocks as they are.
   it.skipIf(k.backend === 'js')('holds all blocks, as larger ones, where few are gone', () => {
     const shapeOf = (block: [number, number], density: number, hint?: number) => {
       const { matrix } = makeCase(31, [96, 160], block, density, 1);
