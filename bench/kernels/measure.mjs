@@ -39,7 +39,7 @@ export async function interleave(candidates, threads) {
     for (const [i, candidate] of candidates.entries()) {
       // Threads that slept may wake on one core, and take milliseconds to part.
       if (threads > 1) await candidate.time(5 * calls[i]);
-      else if (calls[i] > 1) await candidate.time(1);
+      else await candidate.time(1);
       samples[i].push(((await candidate.time(calls[i])) * 1000) / calls[i]);
       await settle(candidate);
     }

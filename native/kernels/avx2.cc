@@ -18,7 +18,7 @@
 // A copy of each loop for a stride of one is a tenth of the code, and the designs have such loops already;
 // what is worth vectors is written in them.
 #pragma GCC optimize("no-version-loops-for-strides", "no-tree-loop-vectorize", "no-unswitch-loops", \
-                     "no-ipa-cp-clone")
+                     "no-ipa-cp-clone", "no-tree-loop-distribute-patterns")
 #endif
 
 namespace blocksparse {

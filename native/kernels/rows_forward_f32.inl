@@ -648,9 +648,9 @@ inline bool TakesDots(const RowsForwardArgs& a) { return a.w.r == 1 && a.w.c > k
 
 // Whether vectors of half a line are faster: short blocks fill no more, and whole lines would cross two at
 // nearly every column. Groups of blocks of four rows and more fill a line, two block rows at once, which is
-// faster where both streams of weights come from L2.
+// faster where both streams of weights come from L2; kShortBatch batch rows have one stream.
 inline bool FillHalves(const RowsForwardArgs& a) {
-  if (TakesGroups(a.w, a.m)) return a.w.r < 4 || IsFar(a.w);
+  if (TakesGroups(a.w, a.m)) return a.w.r < 4 || (IsFar(a.w) && a.m < kShortBatch);
   return a.m < kRowsInOrder && a.w.r <= kLanes / 2 && !TakesDots(a);
 }
 

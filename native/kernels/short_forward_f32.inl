@@ -195,11 +195,15 @@ __attribute__((noinline)) void ShortTiles(const RowsForwardArgs& a, int64_t samp
 }
 
 // Eight vectors in flight, or six; for single rows four, which wait for their weights: of two block rows
-// where a vector is a whole line. Without an instruction set of its own more than one row is not worth the
+// where a vector is a whole line, or of one for eight batch rows of blocks of eight (4x4, whose block is one
+// line, would wait for the index). Without an instruction set of its own more than one row is not worth the
 // code, and the bits are not those of the others anyway.
 template <int R, Fill fill>
-void ShortBlocks(const RowsForwardArgs& a) {
+void ShortTilesOf(const RowsForwardArgs& a) {
   constexpr int P = kHalves == 1 ? 2 : 1;
+  if constexpr (kHalves == 1 && R == 8) {
+    if (a.m == kShortBatch) return ShortTiles<R, fill, kShortBatch, 1, 1>(a, 0);
+  }
   int64_t sample = 0;
   if constexpr (Vec::kUnrolled) {
     for (; sample + 4 <= a.m; sample += 4) ShortTiles<R, fill, 4, 1, P>(a, sample);
@@ -209,10 +213,25 @@ void ShortBlocks(const RowsForwardArgs& a) {
   for (; sample < a.m; ++sample) ShortTiles<R, fill, 1, 2, P>(a, sample);
 }
 
+// Weights from beyond L2 that two tiles of batch rows read are read by so many block rows at once, that the
+// second tile finds them in L2: 400 KB of 8x8 with 3072 columns of which half are left.
+constexpr int64_t kShortRows = 8;
+
+template <int R, Fill fill>
+void ShortBlocks(const RowsForwardArgs& a) {
+  if (a.m <= 4 || !IsFar(a.w)) return ShortTilesOf<R, fill>(a);
+  RowsForwardArgs part = a;
+  for (; part.begin < a.end; part.begin = part.end) {
+    part.end = a.end - part.begin < kShortRows ? a.end : part.begin + kShortRows;
+    ShortTilesOf<R, fill>(part);
+  }
+}
+
 // Their tile, or that of RowsForward.
 Tile TileOfShortOrRows(const RowsForwardArgs& a) {
   if (!TakesGroups(a.w, a.m)) return TileOfRows(a);
-  return {a.w.r < a.w.out ? a.w.r : a.w.out, !Vec::kUnrolled ? 1 : a.m < 4 ? a.m : 4};
+  const bool all = a.m < 4 || (kHalves == 1 && a.w.r == 8 && a.m == kShortBatch);
+  return {a.w.r < a.w.out ? a.w.r : a.w.out, !Vec::kUnrolled ? 1 : all ? a.m : 4};
 }
 
 // RowsForward with the blocks above.

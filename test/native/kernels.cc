@@ -638,6 +638,7 @@ std::vector<Shape> Shapes(int random_cases) {
     shapes.push_back({900, 1200, 32, 48, 9, 1, Activation::kNone});
     shapes.push_back({1030, 1100, 4, 4, 4, 1, Activation::kNone});
     shapes.push_back({1030, 1100, 8, 8, 7, 1, Activation::kRelu});
+    shapes.push_back({1030, 1100, 8, 8, kShortBatch, 1, Activation::kNone});
   }
   // Blocks that fill groups of eight lanes, at every batch, whole and cut off by the edges.
   const int64_t groups[][2] = {{2, 2}, {2, 16}, {4, 4}, {4, 8}, {8, 4}, {8, 8}, {8, 12}};
