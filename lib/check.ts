@@ -38,7 +38,7 @@ export function checkOneOf<T extends string>(
 
 type ArrayKind = typeof Float32Array | typeof Int32Array | typeof Uint8Array;
 
-/** A typed array of exactly this kind, not transferred away; of exactly `length` elements when given. */
+/** A typed array of exactly this kind, its buffer not taken from it; of exactly `length` elements when given. */
 export function checkArray<K extends ArrayKind>(
   name: string,
   value: unknown,
@@ -47,16 +47,18 @@ export function checkArray<K extends ArrayKind>(
 ): asserts value is InstanceType<K> {
   // A view, not only an object with its prototype.
   if (!(ArrayBuffer.isView(value) && value instanceof kind)) throw typeError(name, `a ${kind.name}`, value);
-  if (value.length === 0 && isDetached(value.buffer))
-    throw rangeError(name, `a ${kind.name} that was not transferred away`, value);
+  if (value.length === 0 && isGone(value))
+    throw rangeError(name, `a ${kind.name} whose buffer was not transferred away or cut short`, value);
   if (length !== undefined && value.length !== length)
     throw rangeError(name, `a ${kind.name} of ${length} elements`, value);
 }
 
-/** Node 20 has no `ArrayBuffer.prototype.detached`, but no view of a detached buffer can be made. */
-function isDetached(buffer: ArrayBufferLike): boolean {
+const { keys } = Uint8Array.prototype;
+
+/** Whether the elements are gone: `length` then is 0, as of an empty array, but nothing else works. */
+function isGone(array: ArrayBufferView): boolean {
   try {
-    new Uint8Array(buffer);
+    keys.call(array as Uint8Array);
     return false;
   } catch {
     return true;

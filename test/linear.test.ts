@@ -109,6 +109,11 @@ describe('BsrLinear', () => {
     const gone = new Float32Array(64);
     structuredClone(gone.buffer, { transfer: [gone.buffer] });
     expect(() => layer.forward(gone)).toThrow(/x must be .* not transferred away/);
+    // Resizable buffers are newer than the library of types.
+    const buffer = Reflect.construct(ArrayBuffer, [256, { maxByteLength: 512 }]);
+    const cut = new Float32Array(buffer, 0, 64);
+    buffer.resize(4);
+    expect(() => layer.forward(cut)).toThrow(/x must be .* cut short/);
     expect(() => layer.forward(x.subarray(1))).toThrow(/x must be a Float32Array of M \* 64/);
     expect(() => layer.forward([1, 2] as never)).toThrow(/x must be a Float32Array, but is/);
     expect(() => layer.forward(x, new Float32Array(3))).toThrow(/out must be/);

@@ -1,5 +1,6 @@
 /** The command `npm run bench`; USAGE, which --help prints, says what it does and what it needs. */
 import { spawnSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { GOALS, goalGroups, goalsOf } from './goals.mjs';
@@ -60,6 +61,8 @@ try {
   if (flags.goals) flags.goals = flags.shape === undefined ? GOALS : goalsOf(selection.shape);
   flags.groups = flags.goals ? goalGroups(flags.goals) : groups(selection);
   checkSizes(flags.groups);
+  // Before hours of measuring, not after.
+  if (flags.out !== undefined) mkdirSync(flags.out, { recursive: true });
 } catch (error) {
   console.error(error.message);
   process.exit(2);

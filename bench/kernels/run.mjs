@@ -1,5 +1,5 @@
 /** The benchmark within its clean process: loads what there is, measures what was asked for, writes it down. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { runtime } from '../../dist/index.js';
@@ -40,6 +40,23 @@ function bandwidth(machine, isa, threads) {
   );
 }
 
+const titleOf = ({ cpu, cores, node, kernels, date }) =>
+  `${cpu}, ${cores} cores, node ${node}, ours ${kernels}, ${date}; medians`;
+
+const LEGEND = `In each cell first a call of BsrLinear.forward, row-major in and out: its time, and how many times as
+fast it is as the fastest dense of its run. Then the same of the layer within a network, with its share of the peak on
+the blocks that are left. The fastest dense of the first row is a median over the blocks' runs.`;
+
+const UNITS = {
+  ours: 'µs',
+  network: 'µs',
+  dense: 'µs',
+  sparse: 'µs',
+  peak: 'GFLOP/s',
+  bandwidth: 'GB/s',
+  sparsity: '%',
+};
+
 /** What this run is made of: printed, and kept with the results. */
 function describe({ machine, dense, blocks, missing }, threads) {
   const { backend, isa } = runtime();
@@ -55,11 +72,11 @@ function describe({ machine, dense, blocks, missing }, threads) {
     isa: machine?.isas[0],
     bandwidth: machine && Object.fromEntries(threads.map((t) => [t, bandwidth(machine, machine.isas[0], t)])),
   };
-  console.log(
-    `${about.cpu}, ${about.cores} cores, node ${about.node}, ours ${about.kernels}, ${about.date}; medians`,
-  );
+  console.log(titleOf(about));
   for (const { name, version } of peers) console.log(`  ${name}: ${version}`);
   if (missing.length > 0) console.log(`  not installed, left out: ${missing.join(', ')} (--help says how)`);
+  if (!machine)
+    console.log('  without machine, which `npm run bench:peers` builds, no peak and no share of it');
   for (const [t, levels] of Object.entries(about.bandwidth ?? {}))
     console.log(
       `  read by ${t === '1' ? 'one thread' : `${t} threads`}, GB/s: ${Object.entries(levels)
@@ -130,12 +147,12 @@ function printSlower(rows) {
 }
 
 function write(out, results) {
-  mkdirSync(out, { recursive: true });
   writeFileSync(join(out, 'results.json'), `${JSON.stringify(results, null, 1)}\n`);
   const sparsities = [...new Set(results.rows.map((row) => row.sparsity))];
   writeFileSync(
     join(out, 'tables.md'),
     [
+      `${titleOf(results.about)}\n\n${LEGEND}\n`,
       ...sparsities.map((sparsity) => markdown(results.rows, sparsity)),
       ...(results.breakEven ? [breakEvenMarkdown(results.breakEven)] : []),
     ].join('\n'),
@@ -152,7 +169,7 @@ export async function run({ groups, goals, serving, out, shape }) {
   const peers = await loadPeers();
   const about = describe(peers, [...new Set(groups.map(({ threads }) => threads))]);
   const rows = await measure(groups, peers, about.isa);
-  const results = { about, rows };
+  const results = { about, units: UNITS, rows };
   if (goals) {
     results.goals = judge(rows, goals);
     if (shape === undefined) results.goals.push(...(await measureServing()));

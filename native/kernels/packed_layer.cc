@@ -83,18 +83,26 @@ bool PackedLayer::UsesRows(int64_t m) const {
 std::string PackedLayer::Reason(int64_t m) const {
   std::string reason;
   if (blocks_.all) {
-    reason = hinted_ ? "so few blocks are gone that at the hinted batch all of them, regrouped, are faster; "
-                     : "so few blocks are gone that at some batch all of them, regrouped, are faster "
-                       "(batchHint says which one counts); ";
-  }
-  if (!UsesRows(m)) {
-    return reason + (m < kLanes ? "batch rows side by side fill more of a vector than the rows of a block"
-                                : "the batch fills vectors along it, whatever the block shape");
+    reason = hinted_
+                 ? "so few blocks are gone that at about the hinted batch all of them, regrouped, can be "
+                   "faster; "
+                 : "so few blocks are gone that at some batch or size of layer all of them, regrouped, are "
+                   "faster (batchHint says which batch counts); ";
   }
   if (InGroups(m))
     return reason + "columns of a block fill a vector side by side, which is fastest for so few batch rows";
-  return reason + (m < kRowsInOrder ? "the batch is too small to fill vectors along it"
-                                    : "the rows of a block fill vectors, and nothing is to be transposed");
+  if (UsesRows(m)) {
+    if (m >= kRowsInOrder)
+      return reason + "the rows of a block fill vectors, and nothing is to be transposed";
+    return reason + (r() == 1
+                         ? "the batch is too small to fill vectors along it, and the columns of a block do"
+                         : "the batch is too small to fill vectors along it");
+  }
+  if (FillsGroups(r(), c()) && m <= kShortBatch)
+    return reason + "vectors along the batch read weights from beyond L2 once";
+  if (r() % table_->lanes != 0)
+    return reason + "the rows of a block do not fill whole vectors, so these go along the batch";
+  return reason + "vectors along the batch ask for fewer loads than the rows of a block do";
 }
 
 Tile PackedLayer::TileFor(int64_t m) const {

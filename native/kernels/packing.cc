@@ -38,7 +38,7 @@ Costs CostsOf(int64_t r, int64_t c) {
   const auto rows = static_cast<double>(r);
   if (r == 1) return {6.5, 8.2, 3.8};
   if (c == 1 && r <= 8) return {13.6 / rows, 37 / (1.25 + rows), 1.2 + 3.6 / rows};  // fits to 2, 4 and 8
-  if (r >= 8) return {1.9, 3.7, 1.4};
+  if (r >= 8) return {1.9, 3.7, 1.4};  // 9 to 31 rows: vectors that they do not fill
   // Fits to sides of 2, 3 and 5 to 7: few 5.9, 4.4, 3.3.
   const auto side = static_cast<double>(std::min(r, c));
   return {13 / side, std::max(3.3, 17.5 / (0.95 + side)), r * c < 16 ? 1.8 : 1.25};
@@ -56,6 +56,11 @@ double PanelWaste(int64_t m) {
 double CostFor(int64_t r, int64_t c, int64_t batch_hint) {
   const Costs costs = CostsOf(r, c);
   if (batch_hint == 0) return std::max({costs.one, costs.few, costs.many});
+  // What groups save at eight batch rows they save by and by.
+  if (batch_hint < kShortBatch && FillsGroups(r, c)) {
+    const double way = static_cast<double>(batch_hint - 1) / (kShortBatch - 1);
+    return costs.one + way * (costs.few - costs.one);
+  }
   if (batch_hint < kLanes) return batch_hint == 1 ? costs.one : costs.few;
   return costs.many * (r % 16 == 0 ? 1 : PanelWaste(batch_hint));
 }

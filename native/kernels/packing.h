@@ -26,8 +26,7 @@ struct Packing {
 
 // The blocks of the matrix, cut into strips of `row_tile` rows where they are taller (KernelTable); or all
 // blocks, those that are gone too, in a shape of its own, where so few are gone that this is faster.
-// `batch_hint`: the batch that is to be fast; 0: none of 1, 8, 32 and more
-// may be slower than dense.
+// `batch_hint`: the batch that is to be fast; 0: none of 1, 8, 32 and more may be slower than dense.
 Packing Pack(const BsrView& matrix, int64_t row_tile, int64_t batch_hint);
 
 // Time for a weight in blocks of r x c at a batch of m, as a share of one where all blocks are kept.

@@ -69,15 +69,16 @@ inline int64_t BlocksOf(const BlockView& w, int64_t r) { return w.ptr[(w.out + r
 inline bool IsFar(const BlockView& w) { return BlocksOf(w, w.r) * w.r * w.c > kFarWeights; }
 
 // Whether the tiles of groups are fastest. Panels compute for kLanes batch rows at least, as fast as groups
-// for eight or nine, or of 2x2, whose columns lie apart, for seven or eight; each four batch rows of groups
-// read the weights once, so that where these come from memory panels are faster from five on, but for blocks
-// of eight rows, of which AVX-512 takes eight batch rows at once: 1.1 to 1.7 times as fast as panels, while
-// AVX2 is .8 (768 x 768 to 4096 x 4096, 50 to 90 %, Zen 5). By what every instruction set knows: the order
-// of sums is their own (short_forward_f32.inl).
+// for eight or nine, or of 2x2, whose columns lie apart, for seven or eight. From beyond L2 panels read the
+// weights in one go, where tiles of four batch rows go over block rows twice: these are faster still up to
+// seven batch rows with blocks of four rows (1.0 to 2 times), at any with eight, of which AVX-512 takes eight
+// batch rows at once (1.2 to 1.7 times, with AVX2 1.2 to 1.5), and not with 2x2 (.6). Measured on Zen 5,
+// 768 x 768 to 4096 x 4096, 50 to 90 %. By what every instruction set knows: the order of sums is their own
+// (short_forward_f32.inl).
 constexpr int64_t kShortBatch = 8;
 inline bool TakesGroups(const BlockView& w, int64_t m) {
   if (m > kShortBatch - (w.r * w.c < kGroup) || !FillsGroups(w.r, w.c)) return false;
-  return m <= 4 || w.r == 8 || !IsFar(w);
+  return m <= 4 || w.r == 8 || (w.r == 4 && m < kShortBatch) || !IsFar(w);
 }
 
 // y[out][width] = act(W . x[in][width] + bias) for block rows [begin, end) of one panel.

@@ -220,7 +220,7 @@ describe.each(implementations)('$isa', (k) => {
           /^so few .* at some batch .*batchHint.*; the batch is too small/,
         );
         expect(reason(block, gone, 1, 32)).toMatch(
-          /^so few .* at the hinted batch .*; the batch is too small/,
+          /^so few .* about the hinted batch .*; the batch is too small/,
         );
       }
       expect(reason(block, 60, 1)).toMatch(/^the batch is too small/);
