@@ -102,7 +102,9 @@ async function avx2({ machine }) {
 
 const limitOf = async (machine, isa) => {
   const tile = tileOf(isa, '16x16', M, 'rows');
-  return tile && { tile, ...(await tileShares(machine, isa, [tile]))(tile) };
+  if (tile === undefined) return undefined;
+  const [shares] = await tileShares(machine, isa, [{ tile, k: SIDE, c: 16, density: 0.1 }]);
+  return { tile, ...shares };
 };
 
 /** Like the goals of the grid: { name, unit, target, worst }, `limit` where a tile's is known. */

@@ -7,6 +7,7 @@ import { kernels } from '../../dist/kernels/choose.js';
 import { significant } from '../../dist/report/numbers.js';
 import { measureExtras } from './extras.mjs';
 import { judge } from './goals.mjs';
+import { pair } from './grid.mjs';
 import { measureGroup, operands } from './group.mjs';
 import { loadPeers } from './peers.mjs';
 import { writePlots } from './plots.mjs';
@@ -121,16 +122,17 @@ function bestOverDense({ cell, level }, rates) {
 
 /** Each goal with its `limit`: what the machine does in its place when it does nothing else. */
 async function withLimits(goals, machine, { isa, bandwidth }) {
-  const tiles = new Map(
-    goals
-      .filter(({ unit, cell }) => unit === 'peak' && cell !== undefined)
-      .map((one) => [one, tileOf(isa, one.cell.block, one.cell.batch, one.cell.kernel)])
-      .filter(([, tile]) => tile !== undefined),
-  );
-  const shares = await tileShares(machine, isa, [...tiles.values()]);
+  const withTiles = goals
+    .filter(({ unit, cell }) => unit === 'peak' && cell !== undefined)
+    .map((goal) => {
+      const { shape, block, batch, kernel, density } = goal.cell;
+      return { goal, tile: tileOf(isa, block, batch, kernel), k: pair(shape)[1], c: pair(block)[1], density };
+    })
+    .filter(({ tile }) => tile !== undefined);
+  const shares = await tileShares(machine, isa, withTiles);
   return goals.map((one) => {
-    const tile = tiles.get(one);
-    if (tile !== undefined) return { ...one, limit: { tile, ...shares(tile) } };
+    const i = withTiles.findIndex(({ goal }) => goal === one);
+    if (i >= 0) return { ...one, limit: { tile: withTiles[i].tile, ...shares[i] } };
     if (one.unit === 'x dense' && one.cell !== undefined)
       return { ...one, limit: { at: one.level ?? 'peak', dense: bestOverDense(one, bandwidth[1]) } };
     return one.level === undefined ? one : { ...one, limit: { [one.level]: bandwidth[1][one.level] } };

@@ -179,7 +179,7 @@ export function goalTable(goals) {
   });
 }
 
-/** A bare tile with its operands from L1 and from L2, or plain reading, or what it would be over dense at the limit. */
+/** A bare tile (tileShares), or plain reading, or what it would be over dense at the limit. */
 function limitText(limit, unit) {
   if (limit === undefined) return '';
   const { tile, at, dense, ...levels } = limit;

@@ -44,52 +44,76 @@ constexpr int64_t kRounds = 4096;
 
 // What a tile of R x C vectors does and nothing else: for each column R numbers broadcast, C vectors loaded,
 // R x C multiply-adds, what there is less of first; S sums take the columns in turn. So many columns, over
-// and over: few come from L1, many from L2, in order.
+// and over: few come from L1, many from L2, in order. Of more than one run of columns each ends as a tile
+// does where a block row ends: its sums go to memory and begin anew. Runs are even, for two sums.
 constexpr int64_t kMostColumns = 1024;
 constexpr int64_t kMostRows = 24;
 constexpr int64_t kMostVectors = 4;
 constexpr int64_t kTileColumns = 4096;  // of a call
-#define TILE_LOOP(V, PIN, R, C, S)                                                             \
-  constexpr int kLanes = sizeof(V) / sizeof(float);                                            \
-  V sum[S][R][C] = {};                                                                         \
-  for (int64_t round = 0; round < kTileColumns / columns; ++round) {                           \
-    const float* number = p;                                                                   \
-    const float* vector = p + columns * R;                                                     \
-    asm volatile("" : "+r"(number), "+r"(vector));                                             \
-    for (int64_t k = 0; k < columns; k += S) {                                                 \
-      _Pragma("GCC unroll 2") for (int s = 0; s < S; ++s, number += R, vector += C * kLanes) { \
-        if (C > R) {                                                                           \
-          V all[R];                                                                            \
-          _Pragma("GCC unroll 4") for (int r = 0; r < R; ++r) {                                \
-            all[r] = number[r] - V{};                                                          \
-            asm("" : PIN(all[r]));                                                             \
-          }                                                                                    \
-          _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {                                \
-            V one;                                                                             \
-            std::memcpy(&one, vector + c * kLanes, sizeof(V));                                 \
-            asm("" : PIN(one));                                                                \
-            _Pragma("GCC unroll 4") for (int r = 0; r < R; ++r) sum[s][r][c] += all[r] * one;  \
-          }                                                                                    \
-        } else {                                                                               \
-          V one[C];                                                                            \
-          _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {                                \
-            std::memcpy(&one[c], vector + c * kLanes, sizeof(V));                              \
-            asm("" : PIN(one[c]));                                                             \
-          }                                                                                    \
-          _Pragma("GCC unroll 24") for (int r = 0; r < R; ++r) {                               \
-            const V all = number[r] - V{};                                                     \
-            _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) sum[s][r][c] += all * one[c];  \
-          }                                                                                    \
-        }                                                                                      \
-      }                                                                                        \
-    }                                                                                          \
-  }                                                                                            \
-  V total = {};                                                                                \
-  for (auto& rows : sum) {                                                                     \
-    for (auto& row : rows) {                                                                   \
-      for (const V& one : row) total += one;                                                   \
-    }                                                                                          \
-  }                                                                                            \
+constexpr int64_t kMostSums = 24 * 16;
+constexpr int64_t kOutputs = 64;  // tiles of sums, 98 KB: about a panel of outputs
+struct Runs {
+  const int32_t* columns;
+  int64_t count;
+  float* outputs;  // [kOutputs][kMostSums]
+};
+#define TILE_LOOP(V, PIN, R, C, S)                                                               \
+  constexpr int kLanes = sizeof(V) / sizeof(float);                                              \
+  V sum[S][R][C] = {};                                                                           \
+  for (int64_t round = 0; round < kTileColumns / columns; ++round) {                             \
+    const float* number = p;                                                                     \
+    const float* vector = p + columns * R;                                                       \
+    asm volatile("" : "+r"(number), "+r"(vector));                                               \
+    for (int64_t run = 0; run < runs.count; ++run) {                                             \
+      for (int64_t k = 0; k < runs.columns[run]; k += S) {                                       \
+        _Pragma("GCC unroll 2") for (int s = 0; s < S; ++s, number += R, vector += C * kLanes) { \
+          if (C > R) {                                                                           \
+            V all[R];                                                                            \
+            _Pragma("GCC unroll 4") for (int r = 0; r < R; ++r) {                                \
+              all[r] = number[r] - V{};                                                          \
+              asm("" : PIN(all[r]));                                                             \
+            }                                                                                    \
+            _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {                                \
+              V one;                                                                             \
+              std::memcpy(&one, vector + c * kLanes, sizeof(V));                                 \
+              asm("" : PIN(one));                                                                \
+              _Pragma("GCC unroll 4") for (int r = 0; r < R; ++r) sum[s][r][c] += all[r] * one;  \
+            }                                                                                    \
+          } else {                                                                               \
+            V one[C];                                                                            \
+            _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {                                \
+              std::memcpy(&one[c], vector + c * kLanes, sizeof(V));                              \
+              asm("" : PIN(one[c]));                                                             \
+            }                                                                                    \
+            _Pragma("GCC unroll 24") for (int r = 0; r < R; ++r) {                               \
+              const V all = number[r] - V{};                                                     \
+              _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) sum[s][r][c] += all * one[c];  \
+            }                                                                                    \
+          }                                                                                      \
+        }                                                                                        \
+      }                                                                                          \
+      if (runs.count > 1) {                                                                      \
+        float* out = runs.outputs + (round * runs.count + run) % kOutputs * kMostSums;           \
+        _Pragma("GCC unroll 24") for (int r = 0; r < R; ++r) {                                   \
+          _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {                                  \
+            V all = sum[0][r][c];                                                                \
+            sum[0][r][c] = V{};                                                                  \
+            if (S > 1) {                                                                         \
+              all += sum[S - 1][r][c];                                                           \
+              sum[S - 1][r][c] = V{};                                                            \
+            }                                                                                    \
+            std::memcpy(out + (r * C + c) * kLanes, &all, sizeof(V));                            \
+          }                                                                                      \
+        }                                                                                        \
+      }                                                                                          \
+    }                                                                                            \
+  }                                                                                              \
+  V total = {};                                                                                  \
+  for (auto& rows : sum) {                                                                       \
+    for (auto& row : rows) {                                                                     \
+      for (const V& one : row) total += one;                                                     \
+    }                                                                                            \
+  }                                                                                              \
   return total[0];
 
 typedef float V4 __attribute__((vector_size(16)));
@@ -98,7 +122,7 @@ typedef float V16 __attribute__((vector_size(64)));
 
 struct Tile {
   int rows, vectors;
-  float (*run)(const float* p, int64_t columns);
+  float (*run)(const float* p, int64_t columns, const Runs& runs);
 };
 
 struct Isa {
@@ -119,12 +143,12 @@ __attribute__((target("avx512f"))) float Read512(const float* p, int64_t count) 
 __attribute__((target("avx2,fma"))) float Read256(const float* p, int64_t count) { READ_LOOP(V8) }
 __attribute__((target("sse2"))) float Read128(const float* p, int64_t count) { READ_LOOP(V4) }
 template <int R, int C>
-__attribute__((target("avx512f"))) float Tile512(const float* p, int64_t columns) {
+__attribute__((target("avx512f"))) float Tile512(const float* p, int64_t columns, const Runs& runs) {
   // Two sums each, or tiles of two block rows at once: eight sums or more.
   TILE_LOOP(V16, PIN_V, R, C, (R < 4 || (R < 6 && C == 2) ? 2 : 1))
 }
 template <int R, int C>
-__attribute__((target("avx2,fma"))) float Tile256(const float* p, int64_t columns) {
+__attribute__((target("avx2,fma"))) float Tile256(const float* p, int64_t columns, const Runs& runs) {
   TILE_LOOP(V8, PIN_X, R, C, (R < 4 && C < 4 ? 2 : 1))
 }
 // Those that kernels/tiles.mjs names.
@@ -198,12 +222,15 @@ Napi::Value FmaFlops(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), 2.0 * kSums * kRounds * Find(info[0]).lanes);
 }
 
-// (isa, rows, vectors, columns, calls): milliseconds of calls * tileFlops of that tile on one thread.
+// (isa, rows, vectors, runs, calls): milliseconds of calls * tileFlops of that tile on one thread; runs, an
+// Int32Array, of columns.
 Napi::Value RunTile(const Napi::CallbackInfo& info) {
   const Isa& isa = Find(info[0]);
   const int rows = info[1].As<Napi::Number>().Int32Value();
   const int vectors = info[2].As<Napi::Number>().Int32Value();
-  const int64_t columns = info[3].As<Napi::Number>().Int64Value();
+  const auto given = info[3].As<Napi::Int32Array>();
+  const auto count = static_cast<int64_t>(given.ElementLength());
+  const int64_t columns = std::accumulate(given.Data(), given.Data() + count, int64_t{0});
   const int64_t calls = info[4].As<Napi::Number>().Int64Value();
   const auto tile = std::find_if(isa.tiles.begin(), isa.tiles.end(),
                                  [&](const Tile& one) { return one.rows == rows && one.vectors == vectors; });
@@ -211,8 +238,10 @@ Napi::Value RunTile(const Napi::CallbackInfo& info) {
     throw Napi::RangeError::New(info.Env(), "no such tile");
   alignas(64) static float data[kMostColumns * (kMostRows + kMostVectors * 16)];
   std::iota(std::begin(data), std::end(data), 0.5f);
+  alignas(64) static float outputs[kOutputs * kMostSums];
+  const Runs runs{given.Data(), count, outputs};
   return Timed(info.Env(), 1, [&](int) {
-    for (int64_t i = 0; i < calls; ++i) sink = tile->run(data, columns);
+    for (int64_t i = 0; i < calls; ++i) sink = tile->run(data, columns, runs);
   });
 }
 
