@@ -23,7 +23,8 @@
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")
 // A copy of each loop for a stride of one is a tenth of the code, and the designs have such loops already;
-// what is worth vectors is written in them.
+// what is worth vectors is written in them. Nor is a loop to be a call of memcpy: vectors held would be
+// saved.
 #pragma GCC optimize("no-version-loops-for-strides", "no-tree-loop-vectorize", "no-unswitch-loops", \
                      "no-ipa-cp-clone", "no-tree-loop-distribute-patterns")
 #endif

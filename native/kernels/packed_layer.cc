@@ -98,7 +98,7 @@ std::string PackedLayer::Reason(int64_t m) const {
                          ? "the batch is too small to fill vectors along it, and the columns of a block do"
                          : "the batch is too small to fill vectors along it");
   }
-  if (FillsGroups(r(), c()) && m <= kShortBatch)
+  if (FillsGroups(r(), c()) && m <= kShortBatch && IsFar(View()))
     return reason + "vectors along the batch read weights from beyond L2 once";
   if (r() % table_->lanes != 0)
     return reason + "the rows of a block do not fill whole vectors, so these go along the batch";

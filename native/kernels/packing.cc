@@ -56,7 +56,7 @@ double PanelWaste(int64_t m) {
 double CostFor(int64_t r, int64_t c, int64_t batch_hint) {
   const Costs costs = CostsOf(r, c);
   if (batch_hint == 0) return std::max({costs.one, costs.few, costs.many});
-  // What groups save at eight batch rows they save by and by.
+  // Of groups it rises from one batch row to eight.
   if (batch_hint < kShortBatch && FillsGroups(r, c)) {
     const double way = static_cast<double>(batch_hint - 1) / (kShortBatch - 1);
     return costs.one + way * (costs.few - costs.one);

@@ -637,6 +637,7 @@ std::vector<Shape> Shapes(int random_cases) {
   if (random_cases >= 400) {
     shapes.push_back({900, 1200, 32, 48, 9, 1, Activation::kNone});
     shapes.push_back({1030, 1100, 4, 4, 4, 1, Activation::kNone});
+    shapes.push_back({1030, 1100, 4, 4, 6, 1, Activation::kRelu});
     shapes.push_back({1030, 1100, 8, 8, 7, 1, Activation::kRelu});
     shapes.push_back({1030, 1100, 8, 8, kShortBatch, 1, Activation::kNone});
   }
