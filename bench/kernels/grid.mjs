@@ -46,7 +46,9 @@ export function select(filters = {}, all = false) {
 function value(name, text) {
   if (name === 'shape' || name === 'block') {
     if (/^[1-9]\d*x[1-9]\d*$/.test(text)) return text;
-    throw new RangeError(`--${name} takes sizes like ${ALL[name][1]}, separated by commas, but not "${text}"`);
+    throw new RangeError(
+      `--${name} takes sizes like ${ALL[name][1]}, separated by commas, but not "${text}"`,
+    );
   }
   const number = Number(text);
   const [low, high] = RANGES[name];
