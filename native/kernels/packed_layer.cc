@@ -70,13 +70,15 @@ BlockView PackedLayer::View() const {
 // tiles, the processor transposes fast, and the weights repay it. Where the designs meet was measured by
 // bench/kernels, 768 x 768 at 80 and 95 %, AVX2 and AVX-512, and for single vectors of AVX-512 also 300 x 784
 // to 4096 x 4096 at 70 to 98 %, Zen 5.
-bool PackedLayer::UsesRows(int64_t m) const {
+bool PackedLayer::UsesRows(int64_t m) const { return UsesRows(m, weights(), n_ + k_); }
+
+bool PackedLayer::UsesRows(int64_t m, int64_t weights, int64_t features) const {
   if (InGroups(m)) return true;
   if (m < kRowsInOrder) return m < (r() >= 8 ? kRowsInOrder : 5);
   if (table_->row_tile == 0 || r() % table_->lanes != 0) return false;
   if (r() < kLanes) return m <= 12;
   const bool fills = m >= kPanel || (m > 3 * kLanes / 2 && PadBatch(m) % TileBatch() == 0);
-  const bool repays = blocks_.values.size() >= kTransposeWeights * (n_ + k_);
+  const bool repays = weights >= kTransposeWeights * features;
   return r() >= table_->row_tile || !fills || !repays || !ShufflesFast();
 }
 
@@ -280,14 +282,17 @@ void RunRows(const ChainJob& job, int64_t part, int64_t parts, bool split) {
 void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* x, int64_t m, float* y) {
   if (m == 0) return;
   ChainJob job{layers, count, x, m, y, 0, kPanel, 1};
-  bool rows = true;
   int64_t in_groups = 0;
+  int64_t weights = 0;
   for (int64_t i = 0; i < count; ++i) {
     job.widest = std::max({job.widest, layers[i]->n(), layers[i]->k()});
     job.threads = std::max(job.threads, layers[i]->ThreadsFor(m));
-    rows = rows && layers[i]->UsesRows(m);
     in_groups += layers[i]->InGroups(m);
+    weights += layers[i]->weights();
   }
+  const int64_t features = layers[0]->k() + layers[count - 1]->n();
+  bool rows =
+      std::all_of(layers, layers + count, [&](auto* layer) { return layer->UsesRows(m, weights, features); });
   // Whether the other layers use rows depends on the instruction set from here on, the order of groups does
   // not: panels, for the same bits on each.
   if (m >= kRowsInOrder && in_groups > 0 && in_groups < count) rows = false;

@@ -21,10 +21,13 @@ class PackedLayer {
   // Of the blocks it holds: those of the matrix, strips of them, or others that hold all weights.
   int64_t r() const { return blocks_.r; }
   int64_t c() const { return blocks_.c; }
+  int64_t weights() const { return blocks_.values.size(); }  // that it holds, zeros of its blocks too
   int64_t bytes() const;
 
   // Whether a batch of m goes through the row-major design, why, by which tile, and with how many threads.
   bool UsesRows(int64_t m) const;
+  // The same in a chain of so many weights, which has so many features of x and y to transpose for panels.
+  bool UsesRows(int64_t m, int64_t weights, int64_t features) const;
   std::string Reason(int64_t m) const;
   Tile TileFor(int64_t m) const;
   int ThreadsFor(int64_t m) const;
