@@ -14,23 +14,12 @@ namespace {
 constexpr int64_t kParallelRowsWork = 150 * 1000;
 constexpr int64_t kParallelPanelWork = 500 * 1000;
 
-// Floats of a panel that leave the second level of the cache, half a megabyte or more, room for another
-// panel.
-constexpr int64_t kPanelFloats = 64 * 1024;
-
 // Batch rows that a chain of row-major layers takes at a time on one thread: whole tiles, and so few that
 // what they read and write leaves weights room in half a megabyte. Threads share kPanel of them evenly.
 constexpr int64_t kChainRows = 48;
 
 // Transposing a number of x or y costs as much as so many products.
 constexpr int64_t kTransposeWeights = 32;
-
-// Batch rows of a panel: fewer where layers are wide, as long as they fill tiles of `least`.
-int64_t RowsOfPanels(int64_t widest, int64_t least) {
-  int64_t rows = kPanel;
-  while (rows > std::max(kLanes, least) && rows * widest > kPanelFloats) rows /= 2;
-  return rows;
-}
 
 // Scratch of the calling thread, kept for its next call.
 thread_local AlignedFloats scratch_in;
@@ -110,8 +99,7 @@ std::string PackedLayer::Reason(int64_t m) const {
 Tile PackedLayer::TileFor(int64_t m) const {
   if (n_ == 0 || m == 0) return {0, 0};
   if (UsesRows(m)) return table_->rows_tile(RowsArgs(nullptr, m, nullptr));
-  const int64_t most = RowsOfPanels(std::max(n_, k_), TileBatch());
-  return table_->panel_tile(std::min(r(), n_), std::min(PadBatch(m), most));
+  return table_->panel_tile(std::min(r(), n_), std::min(PadBatch(m), TileBatch()));
 }
 
 int PackedLayer::ThreadsFor(int64_t m) const {
@@ -319,9 +307,10 @@ void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* 
         &context);
     return;
   }
-  int64_t least = 0;
-  for (int64_t i = 0; i < count; ++i) least = std::max(least, layers[i]->TileBatch());
-  job.rows = RowsOfPanels(job.widest, least);
+  // Panels as wide as tiles: the fewer rows, the more of x and y stays in the caches, and threads have panels
+  // to share.
+  job.rows = kLanes;
+  for (int64_t i = 0; i < count; ++i) job.rows = std::max(job.rows, layers[i]->TileBatch());
   const int64_t panels = (m + job.rows - 1) / job.rows;
   // Threads share the panels of a layer alone where they come out even, and its block rows otherwise.
   if (count == 1 && job.threads > 1 && panels % job.threads != 0) {
