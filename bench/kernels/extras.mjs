@@ -2,7 +2,7 @@
 import { BlockGrid, BlockMask, BsrMatrix } from '../../dist/index.js';
 import { CRITERIA, padBatch } from '../../dist/kernels/kernels.js';
 import { loadAddon, nativeKernels } from '../../dist/kernels/native.js';
-import { chainCandidates, chainTime, operands, peakCandidate, variant } from './group.mjs';
+import { networkOf, operands, peakCandidate, variant } from './group.mjs';
 import { check, denseProduct, interleave, randomMask, randoms } from './measure.mjs';
 import { timed } from './peers.mjs';
 import { tileOf, tileShares } from './tiles.mjs';
@@ -90,12 +90,10 @@ async function avx2({ machine }) {
   const shares = [];
   for (const sparsity of [70, 80, 90]) {
     const one = variant(kernels, [SIDE, SIDE], [16, 16], sparsity, 1, shared);
-    const [peak, ...chain] = await medians([
-      peakCandidate(machine, 'avx2', 1),
-      ...chainCandidates('avx2', one, shared.x, M),
-    ]);
+    const network = networkOf('avx2', one, shared.x, M);
+    const [peak, ...chains] = await medians([peakCandidate(machine, 'avx2', 1), ...network.candidates]);
     const work = 2 * one.matrix.density * SIDE * SIDE * M;
-    shares.push(work / chainTime(chain) / 1e3 / peakOf(machine, 'avx2', peak));
+    shares.push(work / network.time(chains) / 1e3 / peakOf(machine, 'avx2', peak));
   }
   return Math.min(...shares);
 }

@@ -7,8 +7,8 @@ import { timed } from './peers.mjs';
 /** What our own dense runs in. */
 const DENSE_BLOCK = [32, 32];
 /** Layers of the long chain beyond those of the short one; even, so that both end in the same shape. */
-const SHORT = 3;
 const LONG = 11;
+const SHORTS = [3, 5, 7];
 
 /** Weights of variance 1 / (inputs left): a product keeps the size of its input, however long the chain. */
 function randomMatrix([n, k], block, sparsity) {
@@ -34,31 +34,34 @@ export function operands(shape, batches) {
 
 /**
  * A layer within a network: eleven layers less three, by eight. Both chains take and give row-major activations,
- * so what is left is the layer alone, its input and output as they lie between layers. A layer that is not square takes turns with
+ * so what is left is the layer alone, its input and output as they lie between layers. Where three go by another
+ * kernel than eleven do it is eleven less five or seven, and a part of all eleven where those do, too. Its weights
+ * are the same each time, in whichever cache holds one layer of them; the bias keeps outputs from zero where hardly
+ * a block is left. A layer that is not square takes turns with
  * one of the transposed shape and equal density; the time is the mean of the two.
  */
-function chainOf(kernels, matrix, back, threads, batchHint) {
-  const packed = [matrix, back].map((one) => kernels.packLayer(one, null, 'none', threads, batchHint));
+function chainsOf(kernels, matrices, biases, threads, batchHint) {
+  const packed = matrices.map((one, i) => kernels.packLayer(one, biases[i], 'none', threads, batchHint));
   const layers = Array.from({ length: LONG }, (_, i) => packed[i % 2]);
-  return { short: kernels.packChain(layers.slice(0, SHORT)), long: kernels.packChain(layers) };
+  return new Map([...SHORTS, LONG].map((count) => [count, kernels.packChain(layers.slice(0, count))]));
 }
 
-/** The first and the last row through both chains. */
-function checkChains(what, { short, long }, weights, x, m) {
+/** The first row, one in the middle and the last through chains of so many layers. */
+function checkChains(what, chains, weights, x, m) {
   const [{ n, k }] = weights;
-  const outputs = [short, long].map((chain) => {
+  const outputs = new Map();
+  for (const [count, chain] of chains) {
     const out = new Float32Array(m * n);
     chain.forward(x.subarray(0, m * k), m, out);
-    return out;
-  });
-  for (const row of new Set([0, m - 1])) {
+    outputs.set(count, out);
+  }
+  for (const row of new Set([0, m >> 1, m - 1])) {
     let rows = x.slice(row * k, (row + 1) * k);
     for (let i = 1; i <= LONG; i++) {
       const layer = weights[(i - 1) % 2];
-      rows = denseProduct(layer.weight, layer.n, layer.k, rows, 1);
-      if (i !== SHORT && i !== LONG) continue;
-      const out = outputs[i === SHORT ? 0 : 1];
-      check(`${what}, row ${row} of ${i} layers`, out.subarray(row * n, (row + 1) * n), rows, n);
+      rows = denseProduct(layer.weight, layer.n, layer.k, rows, 1).map((y, o) => y + layer.bias[o]);
+      const out = outputs.get(i)?.subarray(row * n, (row + 1) * n);
+      if (out) check(`${what}, row ${row} of ${i} layers`, out, rows, n);
     }
   }
 }
@@ -69,30 +72,37 @@ export function variant(kernels, shape, block, sparsity, threads, { x, most }, b
   const matrix = randomMatrix([n, k], block, sparsity);
   const back = n === k ? matrix : randomMatrix([k, n], block, sparsity);
   const weight = matrix.toDense();
+  const biases = [n, k].map((count) => randoms(count));
   return {
     sparsity,
     matrix,
     weights: [
-      { weight, n, k },
-      { weight: back.toDense(), n: k, k: n },
+      { weight, bias: biases[0], n, k },
+      { weight: back.toDense(), bias: biases[1], n: k, k: n },
     ],
     layer: new BsrLinear(matrix, { threads, batchHint }),
     csr: new BsrLinear(CsrMatrix.fromBsr(matrix).toBsr([1, 1]), { threads }),
-    chain: chainOf(kernels, matrix, back, threads, batchHint),
+    chains: chainsOf(kernels, [matrix, back], biases, threads, batchHint),
     expected: denseProduct(weight, n, k, x, most),
   };
 }
 
-/** Candidates of a layer in a network, checked; chainTime makes the time of a layer of theirs. */
-export function chainCandidates(what, { chain, weights }, x, m) {
+/**
+ * A layer in a network, checked: { candidates, time }, chains to be timed, and what the time of a layer is by theirs.
+ */
+export function networkOf(what, { chains, weights }, x, m) {
   const [{ n, k }] = weights;
   const input = x.slice(0, m * k);
   const out = new Float32Array(m * n);
-  checkChains(what, chain, weights, x, m);
-  return [chain.short, chain.long].map((one) => ({ time: timed(() => one.forward(input, m, out)) }));
+  const long = chains.get(LONG);
+  const less = SHORTS.find((count) => chains.get(count).kernel(m) === long.kernel(m));
+  const timedChains = new Map([less, LONG].filter(Boolean).map((count) => [count, chains.get(count)]));
+  checkChains(what, timedChains, weights, x, m);
+  return {
+    candidates: [...timedChains.values()].map((one) => ({ time: timed(() => one.forward(input, m, out)) })),
+    time: (times) => (times.at(-1) - (less ? times[0] : 0)) / (LONG - (less ?? 0)),
+  };
 }
-
-export const chainTime = ([short, long]) => (long - short) / (LONG - SHORT);
 
 function layerCandidate(what, layer, x, m, expected) {
   const { inFeatures: k, outFeatures: n } = layer;
@@ -134,6 +144,7 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
     const where = `${group.shape} in ${group.block}, M = ${m}, ${threads} threads`;
     const x = shared.x.slice(0, m * k);
     const candidates = new Map();
+    const networks = new Map();
     if (machine) candidates.set('peak', peakCandidate(machine, isa, threads));
     candidates.set(
       'our dense',
@@ -148,9 +159,11 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
       const what = `${where}, ${sparsity} %`;
       candidates.set(`${sparsity} ours`, layerCandidate(what, layer, shared.x, m, expected));
       candidates.set(`${sparsity} csr`, layerCandidate(`${what}, csr`, csr, shared.x, m, expected));
-      const [short, long] = chainCandidates(what, one, shared.x, m);
-      candidates.set(`${sparsity} short`, short);
-      candidates.set(`${sparsity} long`, long);
+      const network = networkOf(what, one, shared.x, m);
+      networks.set(sparsity, network);
+      network.candidates.forEach((chain, i) => {
+        candidates.set(`${sparsity} chain ${i}`, chain);
+      });
       if (peers.blocks) {
         const { crowIndices: crow, colIndices: col, values } = matrix;
         const problem = { n, k, m, threads, x, r: block[0], c: block[1], crow, col, values };
@@ -173,6 +186,7 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
     );
     for (const { sparsity, matrix, layer } of variants) {
       const time = (name) => times.get(`${sparsity} ${name}`);
+      const network = networks.get(sparsity);
       const { kernel, packedBytes, reason } = layer.explain(m);
       yield {
         shape: group.shape,
@@ -191,7 +205,7 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
         bsrBytes: 4 * (matrix.values.length + matrix.colIndices.length + matrix.crowIndices.length),
         kernels: kernelNames,
         ours: time('ours'),
-        network: chainTime([time('short'), time('long')]),
+        network: network.time(network.candidates.map((_, i) => time(`chain ${i}`))),
         dense: denseTimes,
         sparse: {
           ...(peers.blocks && { [peers.blocks.name]: time(peers.blocks.name) }),

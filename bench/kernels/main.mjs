@@ -19,7 +19,8 @@ const USAGE = `One layer, block-sparse, against dense libraries and sparse ones,
     npm run bench -- --help                                    this text
 
 \`ours\` is BsrLinear.forward: row-major in and out, the call from JavaScript included. \`network\` is one layer
-within a network, its activations left as they are between layers. Peers are timed without JavaScript (but for
+within a network of eleven that have the same weights, its activations left as they are between layers. Like those of
+\`ours\`, its weights lie in the cache they fit in, where a network of other layers may find them in the next. Peers are timed without JavaScript (but for
 onnxruntime-node, which has no other way), on operands of their own, packed beforehand where the library can.
 Times are medians; every result is checked first. A kernel with \`dense\` after it holds the blocks that are gone, too,
 as larger ones (see batchHint of BsrLinear). Peers that are not installed are left out:

@@ -31,19 +31,20 @@ export function derive(row) {
 
 /**
  * The sparsity, in per cent, from which on the layer is faster than the fastest dense, between measured points
- * along a straight line of time against sparsity. 0 when it always is, null when it never is. Rows of one
- * shape, block, batch and number of threads.
+ * along a straight line of time against sparsity. The least of them when it always is, null when it never is; a layer
+ * that is stored dense is not. Rows of one shape, block, batch and number of threads.
  */
 export function breakEven(rows, layout = 'ours') {
   const points = rows
-    .map((row) => ({
-      sparsity: 100 * (1 - row.density),
-      over: row[layout] - fastestDense(row)[1],
-    }))
+    .map((row) => {
+      const over = row[layout] - fastestDense(row)[1];
+      // A layer that is stored dense wins or loses by chance alone.
+      return { sparsity: 100 * (1 - row.density), over: row.storedDense ? Math.max(0, over) : over };
+    })
     .sort((a, b) => a.sparsity - b.sparsity);
-  const last = points.findLastIndex(({ over }) => over > 0);
+  const last = points.findLastIndex(({ over }) => over >= 0);
   if (last === points.length - 1) return null;
-  if (last < 0) return 0;
+  if (last < 0) return points[0].sparsity;
   const [slow, fast] = [points[last], points[last + 1]];
   return slow.sparsity + ((fast.sparsity - slow.sparsity) * slow.over) / (slow.over - fast.over);
 }

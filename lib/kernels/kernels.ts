@@ -2,7 +2,7 @@
  * What a backend computes. The native addon and the path without it (WebAssembly, JS) implement this interface;
  * everything above it is written once. Arguments are checked by each backend where a wrong one could do harm.
  *
- * Panels: activations between layers are feature-major, in panels of PANEL batch rows. A batch of M rows and F
+ * Panels: activations between layers in training are feature-major, in panels of PANEL batch rows. A batch of M rows and F
  * features takes F * padBatch(M) floats; panel p starts at p * PANEL * F and is [F][w], with w = PANEL, the
  * last panel's w = what is left rounded up to LANES. Padding lanes hold finite values.
  */
@@ -67,6 +67,8 @@ export interface PackedLayer {
 export interface PackedChain {
   forward(x: Float32Array, m: number, out: Float32Array): void;
   forwardAsync(x: Float32Array, m: number): Promise<Float32Array>;
+  /** The kernel that serves a batch of m: rows where each layer goes so, which may be another than it takes alone. */
+  kernel(m: number): LayerInfo['kernel'];
 }
 
 /** The structure of a block-sparse weight, for training: the values stay with the caller ([nnzb, r, c]). */

@@ -256,6 +256,10 @@ class JsChain implements PackedChain {
     this.forward(x, m, out);
     return out;
   }
+
+  kernel(m: number): LayerInfo['kernel'] {
+    return this.layers.every((layer) => layer.info(m).kernel === 'rows') ? 'rows' : 'panels';
+  }
 }
 
 const blockNorms: Record<

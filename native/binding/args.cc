@@ -112,7 +112,7 @@ void CheckIndices(Napi::Env env, const Span<int32_t>& crow, const Span<int32_t>&
 
 void CheckApart(Napi::Env env, const Span<float>& x, const Span<float>& out) {
   if (x.size > 0 && out.size > 0 && x.data < out.data + out.size && out.data < x.data + x.size) {
-    throw Napi::RangeError::New(env, "out must be memory apart from x");
+    throw Napi::RangeError::New(env, "out must be memory apart from x, but overlaps it");
   }
 }
 

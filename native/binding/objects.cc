@@ -140,7 +140,8 @@ Napi::Value LayerObject::Info(const Napi::CallbackInfo& info) {
 Napi::Function ChainObject::Define(Napi::Env env) {
   return DefineClass(env, "PackedChain",
                      {InstanceMethod<&ChainObject::Forward>("forward"),
-                      InstanceMethod<&ChainObject::ForwardAsync>("forwardAsync")});
+                      InstanceMethod<&ChainObject::ForwardAsync>("forwardAsync"),
+                      InstanceMethod<&ChainObject::Kernel>("kernel")});
 }
 
 Napi::Value ChainObject::Create(const Napi::CallbackInfo& info) {
@@ -170,6 +171,13 @@ Napi::Value ChainObject::Forward(const Napi::CallbackInfo& info) {
 
 Napi::Value ChainObject::ForwardAsync(const Napi::CallbackInfo& info) {
   return ForwardWorker::Start(info.Env().GetInstanceData<Addon>()->turns, layers_, info);
+}
+
+Napi::Value ChainObject::Kernel(const Napi::CallbackInfo& info) {
+  const auto pointers = Pointers(layers_);
+  const auto count = static_cast<int64_t>(pointers.size());
+  const bool rows = ChainUsesRows(pointers.data(), count, BatchOf(info[0]));
+  return Napi::String::New(info.Env(), rows ? "rows" : "panels");
 }
 
 Napi::Function PatternObject::Define(Napi::Env env) {

@@ -9,17 +9,24 @@
 namespace blocksparse {
 namespace {
 
-// Multiply-adds of tall blocks below which one thread is fastest: about 5 us of work, ten times a
-// core-to-core round trip. Small batches run at the speed of memory, large ones at that of the FMA units.
-constexpr int64_t kParallelRowsWork = 150 * 1000;
-constexpr int64_t kParallelPanelWork = 500 * 1000;
+// Work below which one thread is fastest: about 5 us, ten times a core-to-core round trip. Fewer batch rows
+// than kMemoryRows run at the speed of memory and take as long as that many.
+constexpr int64_t kParallelWork = 500 * 1000;
+constexpr int64_t kMemoryRows = 3;
+
+// The same for a layer within a chain whose threads share each layer: half of what one core reads another has
+// just written, which takes as long as so many more for each number of it, and 2 us to begin with. Measured
+// on chains of six, 768 x 768 at 90 to 98 %, 4 to 32 batch rows.
+constexpr int64_t kParallelLayerWork = 400 * 1000;
+constexpr int64_t kExchangeWork = 80;
 
 // Batch rows that a chain of row-major layers takes at a time on one thread: whole tiles, and so few that
 // what they read and write leaves weights room in half a megabyte. Threads share kPanel of them evenly.
 constexpr int64_t kChainRows = 48;
 
-// Transposing a number of x or y costs as much as so many products.
-constexpr int64_t kTransposeWeights = 32;
+// Panels repay transposing a number of x or y where there is so much work for a batch row: they save about a
+// fifth of it.
+constexpr int64_t kTransposeWork = 40;
 
 // Scratch of the calling thread, kept for its next call.
 thread_local AlignedFloats scratch_in;
@@ -59,15 +66,15 @@ BlockView PackedLayer::View() const {
 // tiles, the processor transposes fast, and the weights repay it. Where the designs meet was measured by
 // bench/kernels, 768 x 768 at 80 and 95 %, AVX2 and AVX-512, and for single vectors of AVX-512 also 300 x 784
 // to 4096 x 4096 at 70 to 98 %, Zen 5.
-bool PackedLayer::UsesRows(int64_t m) const { return UsesRows(m, weights(), n_ + k_); }
+bool PackedLayer::UsesRows(int64_t m) const { return UsesRows(m, Work(m), n_ + k_); }
 
-bool PackedLayer::UsesRows(int64_t m, int64_t weights, int64_t features) const {
+bool PackedLayer::UsesRows(int64_t m, double work, int64_t features) const {
   if (InGroups(m)) return true;
   if (m < kRowsInOrder) return m < (r() >= 8 ? kRowsInOrder : 5);
   if (table_->row_tile == 0 || r() % table_->lanes != 0) return false;
   if (r() < kLanes) return m <= 12;
   const bool fills = m >= kPanel || (m > 3 * kLanes / 2 && PadBatch(m) % TileBatch() == 0);
-  const bool repays = weights >= kTransposeWeights * features;
+  const bool repays = work >= static_cast<double>(kTransposeWork * features * m);
   return r() >= table_->row_tile || !fills || !repays || !ShufflesFast();
 }
 
@@ -83,11 +90,8 @@ std::string PackedLayer::Reason(int64_t m) const {
   if (InGroups(m))
     return reason + "columns of a block fill a vector side by side, which is fastest for so few batch rows";
   if (UsesRows(m)) {
-    if (m >= kRowsInOrder)
-      return reason + "the rows of a block fill vectors, and nothing is to be transposed";
-    return reason + (r() == 1
-                         ? "the batch is too small to fill vectors along it, and the columns of a block do"
-                         : "the batch is too small to fill vectors along it");
+    return reason + (m >= kRowsInOrder ? "the rows of a block fill vectors, and nothing is to be transposed"
+                                       : "the batch is too small to fill vectors along it");
   }
   if (FillsGroups(r(), c()) && m <= kShortBatch && IsFar(View()))
     return reason + "vectors along the batch read weights from beyond L2 once";
@@ -102,10 +106,17 @@ Tile PackedLayer::TileFor(int64_t m) const {
   return table_->panel_tile(std::min(r(), n_), std::min(PadBatch(m), TileBatch()));
 }
 
+double PackedLayer::Work(int64_t m) const {
+  return static_cast<double>(int64_t{blocks_.ptr.back()} * r() * c() * m) * WeightTime(r(), c(), m);
+}
+
 int PackedLayer::ThreadsFor(int64_t m) const {
-  const double work =
-      static_cast<double>(int64_t{blocks_.ptr.back()} * r() * c() * m) * WeightTime(r(), c(), m);
-  return work < (UsesRows(m) ? kParallelRowsWork : kParallelPanelWork) ? 1 : threads_;
+  const double wait = m < kMemoryRows ? Work(m) * kMemoryRows / static_cast<double>(m) : Work(m);
+  return wait < kParallelWork ? 1 : threads_;
+}
+
+int PackedLayer::ThreadsInChain(int64_t m) const {
+  return Work(m) < static_cast<double>(kParallelLayerWork + kExchangeWork * m * n_) ? 1 : threads_;
 }
 
 RowsForwardArgs PackedLayer::RowsArgs(const float* x, int64_t m, float* y) const {
@@ -216,7 +227,7 @@ void RunPanel(const ChainJob& job, int64_t panel, int threads) {
   float* in = PanelOf(job, at);
   float* out = scratch_out.Reserve(job.widest * job.rows);
   for (int64_t i = 0; i < job.count; ++i) {
-    LayerPart part{job.layers[i], in, out, at.width, job.layers[i]->ThreadsFor(job.m) > 1 ? threads : 1};
+    LayerPart part{job.layers[i], in, out, at.width, job.layers[i]->ThreadsInChain(job.m) > 1 ? threads : 1};
     ParallelFor(
         part.parts, threads,
         [](void* context, int64_t index) {
@@ -259,33 +270,42 @@ void RunRows(const ChainJob& job, int64_t part, int64_t parts, bool split) {
     float* to = last ? job.y + row * layer.n() : buffer.Reserve(LinesFloats(job.widest, rows));
     const bool by_lines = !last && layer.GivesLines() && job.layers[i + 1]->TakesLines(rows);
     const int64_t to_lines = by_lines ? Lines(rows) : 0;
-    layer.ForwardRows(from, rows, from_lines, to, to_lines, split ? layer.ThreadsFor(rows) : 1);
+    const int threads = job.count == 1 ? layer.ThreadsFor(rows) : layer.ThreadsInChain(rows);
+    layer.ForwardRows(from, rows, from_lines, to, to_lines, split ? threads : 1);
     from = to;
     from_lines = to_lines;
   }
 }
 
+// Batch rows for each of the threads that share those of a chain: they wait for one another less than by
+// sharing each layer, of which a core writes what another reads.
+int64_t ShareOf(const ChainJob& job, int64_t least, int64_t most) {
+  return std::clamp((job.m + job.threads - 1) / job.threads, least, most);
+}
+
 }  // namespace
+
+bool ChainUsesRows(const PackedLayer* const* layers, int64_t count, int64_t m) {
+  const auto end = layers + count;
+  // Whether the other layers use rows depends on the instruction set from here on, the order of groups does
+  // not: panels, for the same bits on each.
+  const auto in_groups = std::count_if(layers, end, [m](auto* layer) { return layer->InGroups(m); });
+  if (m >= kRowsInOrder && in_groups > 0 && in_groups < count) return false;
+  double work = 0;
+  for (auto layer = layers; layer < end; ++layer) work += (*layer)->Work(m);
+  const int64_t features = layers[0]->k() + layers[count - 1]->n();
+  return std::all_of(layers, end, [=](auto* layer) { return layer->UsesRows(m, work, features); });
+}
 
 void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* x, int64_t m, float* y) {
   if (m == 0) return;
-  ChainJob job{layers, count, x, m, y, 0, kPanel, 1};
-  int64_t in_groups = 0;
-  int64_t weights = 0;
+  ChainJob job{layers, count, x, m, y, 0, 0, 1};
   for (int64_t i = 0; i < count; ++i) {
     job.widest = std::max({job.widest, layers[i]->n(), layers[i]->k()});
     job.threads = std::max(job.threads, layers[i]->ThreadsFor(m));
-    in_groups += layers[i]->InGroups(m);
-    weights += layers[i]->weights();
   }
-  const int64_t features = layers[0]->k() + layers[count - 1]->n();
-  bool rows =
-      std::all_of(layers, layers + count, [&](auto* layer) { return layer->UsesRows(m, weights, features); });
-  // Whether the other layers use rows depends on the instruction set from here on, the order of groups does
-  // not: panels, for the same bits on each.
-  if (m >= kRowsInOrder && in_groups > 0 && in_groups < count) rows = false;
-  if (rows) {
-    if (job.threads == 1) job.rows = kChainRows;
+  if (ChainUsesRows(layers, count, m)) {
+    job.rows = job.threads == 1 ? kChainRows : count == 1 ? kPanel : ShareOf(job, 2 * kRowsInOrder, kPanel);
     int64_t parts = std::max<int64_t>(1, (m + job.rows - kRowsInOrder) / job.rows);
     // A layer alone has nothing to keep in the cache; its threads share the batch where it comes out even,
     // and its block rows otherwise.
@@ -311,6 +331,8 @@ void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* 
   // to share.
   job.rows = kLanes;
   for (int64_t i = 0; i < count; ++i) job.rows = std::max(job.rows, layers[i]->TileBatch());
+  if (count > 1 && job.threads > 1)
+    job.rows = PadBatch(ShareOf(job, std::min(2 * kLanes, job.rows), job.rows));
   const int64_t panels = (m + job.rows - 1) / job.rows;
   // Threads share the panels of a layer alone where they come out even, and its block rows otherwise.
   if (count == 1 && job.threads > 1 && panels % job.threads != 0) {

@@ -21,16 +21,18 @@ class PackedLayer {
   // Of the blocks it holds: those of the matrix, strips of them, or others that hold all weights.
   int64_t r() const { return blocks_.r; }
   int64_t c() const { return blocks_.c; }
-  int64_t weights() const { return blocks_.values.size(); }  // that it holds, zeros of its blocks too
   int64_t bytes() const;
 
   // Whether a batch of m goes through the row-major design, why, by which tile, and with how many threads.
   bool UsesRows(int64_t m) const;
-  // The same in a chain of so many weights, which has so many features of x and y to transpose for panels.
-  bool UsesRows(int64_t m, int64_t weights, int64_t features) const;
+  // The same in a chain of so much work, which has so many features of x and y to transpose for panels.
+  bool UsesRows(int64_t m, double work, int64_t features) const;
   std::string Reason(int64_t m) const;
   Tile TileFor(int64_t m) const;
   int ThreadsFor(int64_t m) const;
+  int ThreadsInChain(int64_t m) const;  // where they share this layer of a chain, not the batch
+  // Multiply-adds of a batch, those of small blocks counted as the more of dense that take as long.
+  double Work(int64_t m) const;
   // Batch rows that its tiles take at a time in the panel design.
   int64_t TileBatch() const { return table_->panel_tile(r(), kPanel).batch; }
 
@@ -63,7 +65,8 @@ class PackedLayer {
 };
 
 // Runs layers one after the other on a row-major batch; between them activations stay in panels, or
-// row-major where every layer goes so. A layer alone is a chain of one.
+// row-major where every layer goes so (ChainUsesRows). A layer alone is a chain of one.
+bool ChainUsesRows(const PackedLayer* const* layers, int64_t count, int64_t m);
 void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* x, int64_t m, float* y);
 
 }  // namespace blocksparse

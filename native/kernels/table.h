@@ -11,7 +11,8 @@ namespace blocksparse {
 enum class Activation { kNone, kRelu, kGelu, kSilu, kSigmoid, kTanh };
 enum class Criterion { kMeanAbs, kL1, kL2, kMaxAbs };
 
-// Panels (lib/kernels/kernels.ts): a batch's features in columns of kPanel batch rows, padded to kLanes.
+// Panels: a batch's features in columns of some of its rows, padded to kLanes. kPanel is the most, and what
+// training's have (lib/kernels/kernels.ts); those that serve have as many as tiles.
 constexpr int64_t kLanes = 16;
 constexpr int64_t kPanel = 64;
 

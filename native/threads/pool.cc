@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <limits>
+#include <memory>
 #include <new>
 #include <system_error>
 #include <thread>
@@ -76,14 +77,16 @@ class Pool {
     run_ = run;
     context_ = context;
     items_ = items;
-    next_.store(0, std::memory_order_relaxed);
-    seats_ = threads - 1;
+    threads_ = threads;
+    for (int i = 0; i < threads; ++i) cursors_[i].next.store(i, std::memory_order_relaxed);
     open_ = true;
-    generation_.fetch_add(1, std::memory_order_release);
+    ++generation_;
     if (parked_ > 0) monitor_.WakeAll();
     monitor_.Unlock();
+    // Not sooner: who waits for it would run into the lock, and sleep there.
+    posted_.store(generation_, std::memory_order_release);
 
-    Work();
+    Work(0);
 
     // A worker that comes late finds the job closed; one that is inside is waited for.
     monitor_.Lock();
@@ -104,6 +107,11 @@ class Pool {
   }
 
  private:
+  // The next item of a thread, on a line of its own.
+  struct alignas(64) Cursor {
+    std::atomic<int64_t> next;
+  };
+
   // About the time a core-to-core hand-over takes a hundred times over: longer gaps are not worth a busy
   // core.
   static constexpr std::chrono::microseconds kSpin{50};
@@ -112,53 +120,56 @@ class Pool {
 
   // Those that the system refuses are done without.
   void Start(int workers) {
+    if (workers >= room_) {
+      cursors_ = std::make_unique<Cursor[]>(static_cast<std::size_t>(workers) + 1);
+      room_ = workers + 1;
+    }
     try {
       while (started_ < workers) {
-        std::thread([this] { Loop(); }).detach();
+        std::thread([this, self = started_ + 1] { Loop(self); }).detach();
         ++started_;
       }
     } catch (const std::system_error&) {
     }
   }
 
-  // Where an item finds no memory, nobody begins another one, and the owner hears of it. Not by an
-  // exception_ptr: it would raise the libstdc++ floor to GCC 11's.
-  void Work() {
+  // Every thread has items of its own, the same in each job of as many, so that what it wrote in one is in
+  // its cache in the next; then it helps the others. Where an item finds no memory, nobody begins another
+  // one, and the owner hears of it. Not by an exception_ptr: it would raise the libstdc++ floor to GCC 11's.
+  void Work(int self) {
     try {
-      for (;;) {
-        const int64_t item = next_.fetch_add(1, std::memory_order_relaxed);
-        if (item >= items_) return;
-        run_(context_, item);
+      for (int i = 0; i < threads_; ++i) {
+        std::atomic<int64_t>& next = cursors_[(self + i) % threads_].next;
+        for (;;) {
+          const int64_t item = next.fetch_add(threads_, std::memory_order_relaxed);
+          if (item >= items_ || no_memory_.load(std::memory_order_relaxed)) break;
+          run_(context_, item);
+        }
       }
     } catch (const std::bad_alloc&) {
-      next_.store(items_, std::memory_order_relaxed);
       no_memory_.store(true, std::memory_order_relaxed);
     }
   }
 
-  void Loop() {
+  void Loop(int self) {
     uint64_t seen = 0;
     for (;;) {
       const auto until = std::chrono::steady_clock::now() + kSpin;
-      while (generation_.load(std::memory_order_acquire) == seen &&
-             std::chrono::steady_clock::now() < until) {
+      while (posted_.load(std::memory_order_acquire) <= seen && std::chrono::steady_clock::now() < until) {
         for (int i = 0; i < 16; ++i) Relax();
       }
       monitor_.Lock();
-      while (generation_.load(std::memory_order_relaxed) == seen) {
+      while (generation_ == seen) {
         ++parked_;
         monitor_.Wait();
         --parked_;
       }
-      seen = generation_.load(std::memory_order_relaxed);
-      const bool enter = open_ && seats_ > 0;
-      if (enter) {
-        --seats_;
-        inside_.fetch_add(1, std::memory_order_relaxed);
-      }
+      seen = generation_;
+      const bool enter = open_ && self < threads_;
+      if (enter) inside_.fetch_add(1, std::memory_order_relaxed);
       monitor_.Unlock();
       if (enter) {
-        Work();
+        Work(self);
         inside_.fetch_sub(1, std::memory_order_release);
       }
     }
@@ -167,13 +178,15 @@ class Pool {
   // Not a mutex: try_lock would raise the glibc floor to 2.34.
   std::atomic<bool> owned_{false};
   Monitor monitor_;
-  std::atomic<uint64_t> generation_{0};
-  std::atomic<int64_t> next_{0};
+  std::atomic<uint64_t> posted_{0};  // the last generation that is ready
   std::atomic<int> inside_{0};
   std::atomic<bool> no_memory_{false};
   // Guarded by monitor_, or written by the owner before the job opens:
+  uint64_t generation_ = 0;
   bool open_ = false;
-  int seats_ = 0;
+  int threads_ = 0;
+  int room_ = 0;
+  std::unique_ptr<Cursor[]> cursors_;  // [room_]
   int parked_ = 0;
   int started_ = 0;
   int64_t items_ = 0;

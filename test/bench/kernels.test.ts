@@ -152,6 +152,9 @@ describe('what the rows say', () => {
     // Faster, slower, faster: only the last change counts.
     expect(breakEven([row(0, 70), row(50, 100), row(100, 60)])).toBeCloseTo(75);
     expect(breakEven([row(0, 160, 70), row(50, 90, 40)], 'network')).toBe(0);
+    // The least that was measured, and no win of a layer that is stored dense.
+    expect(breakEven([row(95, 40), row(98, 30)])).toBeCloseTo(95);
+    expect(breakEven([{ ...row(70, 70), storedDense: true }, row(90, 40)])).toBeCloseTo(70);
   });
 
   it('break-even has a cell for each layout, in text and in Markdown', () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { allKernels } from '../../lib/kernels/choose.ts';
-import { CRITERIA, padBatch } from '../../lib/kernels/kernels.ts';
+import { CRITERIA, type Kernels, padBatch } from '../../lib/kernels/kernels.ts';
 import { BsrMatrix } from '../../lib/sparse/bsr.ts';
 import { CsrMatrix } from '../../lib/sparse/csr.ts';
 import { BlockGrid } from '../../lib/sparse/grid.ts';
@@ -135,6 +135,12 @@ describe.each(implementations)('$isa', (k) => {
       // The layers may differ in which design serves them: in the last bits only.
       for (let i = 0; i < out.length; i++) expect(Math.abs(out[i] - third[i])).toBeLessThan(1e-5);
     }
+  });
+
+  it('a chain of one goes as its layer alone', () => {
+    const c = makeCase(4, [64, 96], [16, 16], 0.5, 1);
+    const layer = k.packLayer(c.matrix, null, 'none', 1);
+    for (const m of [1, 8, 64]) expect(k.packChain([layer]).kernel(m)).toBe(layer.info(m).kernel);
   });
 
   it('a chain of tall blocks gives the bits of its layers one by one, at any batch', () => {
@@ -564,6 +570,25 @@ describe('the same bits', () => {
             { out: forward(two[i], c, 2), ...train(two[i], c) },
             `${k.isa} ${c.name}`,
           );
+        });
+      }
+  });
+
+  it('with two threads as with one, of a network', () => {
+    const one = allKernels(1).filter((k) => k.backend === 'native');
+    const two = allKernels(2);
+    for (const m of [7, 16, 24, 33, 65, 127, 300])
+      for (const block of [4, 16, 32]) {
+        const a = makeCase(60 + m, [512, 384], [block, block], 0.5, m, 'relu');
+        const b = makeCase(61 + m, [384, 512], [block, block], 0.5, m, 'relu');
+        const run = (k: Kernels, threads: number) => {
+          const pack = (c: Case) => k.packLayer(c.matrix, c.bias, c.activation, threads, m);
+          const out = junk(m * 512);
+          k.packChain([pack(a), pack(b), pack(a)]).forward(a.x, m, out);
+          return out;
+        };
+        one.slice(0, 3).forEach((k, i) => {
+          expectSameBits({ out: run(k, 1) }, { out: run(two[i], 2) }, `${k.isa} ${a.name}, M = ${m}`);
         });
       }
   });
