@@ -10,7 +10,7 @@ export interface BsrLinearOptions {
   /** [N], added before the activation. */
   readonly bias?: Float32Array;
   readonly activation?: Activation;
-  /** At most this many threads a product; default: all the machine gives this process. */
+  /** At most this many threads a product; default: all cores the machine gives this process. More are slower. */
   readonly threads?: number;
   /**
    * The batch that matters most. Where few blocks are gone the layer holds all of them, as larger blocks, if that
