@@ -59,7 +59,8 @@ BlockView PackedLayer::View() const {
 
 // The row-major design pays for each batch row, panels for every kLanes, and for transposing. Below
 // kRowsInOrder the two give other bits, and groups do at any batch, so there the choice depends on what every
-// instruction set knows; elsewhere it may depend on the set. Blocks whose rows are whole lines
+// instruction set knows: blocks of fewer than eight rows leave half a vector empty and are ahead up to four
+// batch rows. Elsewhere it may depend on the set. Blocks whose rows are whole lines
 // have nothing to transpose and, by tiles of two vectors or of many batch rows, few loads; those that only
 // fill single vectors gain up to 12 rows. Without registers for wide tiles panels are faster. One vector of
 // AVX-512 is a line, but asks for more loads than panels do: these are faster where the batch fills their
@@ -73,6 +74,7 @@ bool PackedLayer::UsesRows(int64_t m, double work, int64_t features) const {
   if (m < kRowsInOrder) return m < (r() >= 8 ? kRowsInOrder : 5);
   if (table_->row_tile == 0 || r() % table_->lanes != 0) return false;
   if (r() < kLanes) return m <= 12;
+  // Several tiles, or whole ones of which a quarter is empty at most.
   const bool fills = m >= kPanel || (m > 3 * kLanes / 2 && PadBatch(m) % TileBatch() == 0);
   const bool repays = work >= static_cast<double>(kTransposeWork * features * m);
   return r() >= table_->row_tile || !fills || !repays || !ShufflesFast();
