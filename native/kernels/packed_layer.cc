@@ -112,13 +112,15 @@ double PackedLayer::Work(int64_t m) const {
   return static_cast<double>(int64_t{blocks_.ptr.back()} * r() * c() * m) * WeightTime(r(), c(), m);
 }
 
-int PackedLayer::ThreadsFor(int64_t m) const {
-  const double wait = m < kMemoryRows ? Work(m) * kMemoryRows / static_cast<double>(m) : Work(m);
-  return wait < kParallelWork ? 1 : threads_;
+double PackedLayer::WorkOrMemory(int64_t m) const {
+  return m < kMemoryRows ? Work(m) * kMemoryRows / static_cast<double>(m) : Work(m);
 }
 
+int PackedLayer::ThreadsFor(int64_t m) const { return WorkOrMemory(m) < kParallelWork ? 1 : threads_; }
+
 int PackedLayer::ThreadsInChain(int64_t m) const {
-  return Work(m) < static_cast<double>(kParallelLayerWork + kExchangeWork * m * n_) ? 1 : threads_;
+  const auto least = static_cast<double>(kParallelLayerWork + kExchangeWork * m * n_);
+  return WorkOrMemory(m) < least ? 1 : threads_;
 }
 
 RowsForwardArgs PackedLayer::RowsArgs(const float* x, int64_t m, float* y) const {
