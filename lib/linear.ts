@@ -15,7 +15,8 @@ export interface BsrLinearOptions {
   /**
    * The batch that matters most. Where few blocks are gone the layer holds all of them, as larger blocks, if that
    * is faster: with about this many rows, or, without a hint, if otherwise a batch of 1, 8, 32 or more rows could be
-   * slower than dense (in layers of some size; measured with AVX2 and AVX-512). A NaN or Inf in x then reaches outputs whose block is gone, too.
+   * slower than dense (in layers of some size; measured with AVX2 and AVX-512). A NaN or Inf in x then reaches
+   * outputs whose block is gone, too.
    */
   readonly batchHint?: number;
 }

@@ -6,7 +6,7 @@ import { timed } from './peers.mjs';
 
 /** What our own dense runs in. */
 const DENSE_BLOCK = [32, 32];
-/** Layers of the long chain beyond those of the short one; even, so that both end in the same shape. */
+/** Layers of the long chain, and of short ones; odd, so that all end in the same shape. */
 const LONG = 11;
 const SHORTS = [3, 5, 7];
 

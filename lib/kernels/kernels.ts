@@ -2,9 +2,9 @@
  * What a backend computes. The native addon and the path without it (WebAssembly, JS) implement this interface;
  * everything above it is written once. Arguments are checked by each backend where a wrong one could do harm.
  *
- * Panels: activations between layers in training are feature-major, in panels of PANEL batch rows. A batch of M rows and F
- * features takes F * padBatch(M) floats; panel p starts at p * PANEL * F and is [F][w], with w = PANEL, the
- * last panel's w = what is left rounded up to LANES. Padding lanes hold finite values.
+ * Panels: activations between layers in training are feature-major, in panels of PANEL batch rows. A batch of M
+ * rows and F features takes F * padBatch(M) floats; panel p starts at p * PANEL * F and is [F][w], with w = PANEL,
+ * the last panel's w = what is left rounded up to LANES. Padding lanes hold finite values.
  */
 export const LANES = 16;
 export const PANEL = 64;

@@ -72,7 +72,10 @@ class Pool {
 
   bool TryRun(int64_t items, int threads, void (*run)(void*, int64_t), void* context) {
     if (owned_.exchange(true, std::memory_order_acquire)) return false;
-    Start(threads - 1);
+    if (!Start(threads - 1)) {
+      owned_.store(false, std::memory_order_release);
+      return false;
+    }
     monitor_.Lock();
     run_ = run;
     context_ = context;
@@ -118,19 +121,21 @@ class Pool {
   // As long, counted: a pause takes about 10 to 40 ns.
   static constexpr int kSpins = 2000;
 
-  // Those that the system refuses are done without.
-  void Start(int workers) {
-    if (workers >= room_) {
-      cursors_ = std::make_unique<Cursor[]>(static_cast<std::size_t>(workers) + 1);
-      room_ = workers + 1;
-    }
+  // Threads that the system refuses are done without. False: not even their items could be counted.
+  bool Start(int workers) {
     try {
+      if (workers >= room_) {
+        cursors_ = std::make_unique<Cursor[]>(static_cast<std::size_t>(workers) + 1);
+        room_ = workers + 1;
+      }
       while (started_ < workers) {
         std::thread([this, self = started_ + 1] { Loop(self); }).detach();
         ++started_;
       }
     } catch (const std::system_error&) {
+    } catch (const std::bad_alloc&) {
     }
+    return workers < room_;
   }
 
   // Every thread has items of its own, the same in each job of as many, so that what it wrote in one is in
