@@ -18,12 +18,11 @@ const kept512 = (row, rows) => {
 };
 
 const RANGE = [70, 80, 90];
-const goal = (name, target, unit, value, cells, level) => ({
+const goal = (name, target, unit, value, cells) => ({
   name,
   target,
   unit,
   value,
-  level,
   cells: { shape: ['768x768'], sparsity: RANGE, threads: [1], ...cells },
 });
 
@@ -79,23 +78,18 @@ export const GOALS = [
     block: ['4x4', '8x8', '16x16', '32x32'],
     batch: [512],
   }),
-  goal(
-    'M = 1, 16x16, 90 %, from L2',
-    100,
-    'GB/s',
-    packedRate,
-    { block: ['16x16'], batch: [1], sparsity: [90] },
-    'L2',
-  ),
-  goal('the same', 11, 'x dense', speedUp('ours'), { block: ['16x16'], batch: [1], sparsity: [90] }, 'L2'),
-  goal(
-    'M = 1, 16x16, 90 %, from L3',
-    75,
-    'GB/s',
-    packedRate,
-    { shape: ['4096x4096'], block: ['16x16'], batch: [1], sparsity: [90] },
-    'L3',
-  ),
+  goal('M = 1, 16x16, 90 %, from L2', 100, 'GB/s', packedRate, {
+    block: ['16x16'],
+    batch: [1],
+    sparsity: [90],
+  }),
+  goal('the same', 11, 'x dense', speedUp('ours'), { block: ['16x16'], batch: [1], sparsity: [90] }),
+  goal('M = 1, 16x16, 90 %, from L3', 75, 'GB/s', packedRate, {
+    shape: ['4096x4096'],
+    block: ['16x16'],
+    batch: [1],
+    sparsity: [90],
+  }),
   goal('M = 8, 16x16', 0.75, 'peak', share('ours'), { block: ['16x16'], batch: [8] }),
   goal('M = 8, 32x32', 0.92, 'peak', share('ours'), { block: ['32x32'], batch: [8] }),
   goal('4096x4096, 16x16, 90 %, network', 0.8, 'peak', share('network'), {
@@ -173,9 +167,9 @@ export function goalGroups(goals = GOALS) {
   return groupBy(list, 'shape').flat();
 }
 
-/** Each goal with its cells' values: { name, unit, target, level?, worst, median, cell, reached, cells }. */
+/** Each goal with its cells' values: { name, unit, target, worst, median, cell, reached, cells }. */
 export function judge(rows, goals = GOALS) {
-  return goals.map(({ name, target, unit, value, cells, level }) => {
+  return goals.map(({ name, target, unit, value, cells }) => {
     const found = rows
       .filter((row) => inCells(cells, row))
       .map((row) => ({ row, value: value(row, rows) }))
@@ -184,7 +178,6 @@ export function judge(rows, goals = GOALS) {
       name,
       unit,
       target,
-      level,
       worst: found[0].value,
       median: found[found.length >> 1].value,
       cell: found[0].row,

@@ -4,6 +4,8 @@ import { pair } from './grid.mjs';
 import { check, denseProduct, interleave, randomMask, randoms } from './measure.mjs';
 import { timed } from './peers.mjs';
 
+/** Half of this kind of machine's L2: all of it stays there. */
+export const L2_BYTES = 512 * 1024;
 /** What our own dense runs in. */
 const DENSE_BLOCK = [32, 32];
 /** Layers of the long chain, and of short ones; odd, so that all end in the same shape. */
@@ -128,10 +130,10 @@ async function peerCandidate(what, peer, problem, expected) {
 
 /**
  * The rows of one group: for each batch and sparsity { shape, block, threads, batch, sparsity, density, work,
- * denseWork, peak, spread, kernel, packedBytes, storedDense, bsrBytes, kernels, ours, network, dense, sparse }. Work
- * is floating-point operations on the blocks that are left; peak is in GFLOP/s and spread how much it varied, both
- * null when they cannot be measured; storedDense whether the layer holds the blocks that are gone, too, in larger
- * ones; times are microseconds.
+ * denseWork, peak, l2, spread, kernel, packedBytes, storedDense, bsrBytes, kernels, ours, network, dense, sparse, read? }. Work
+ * is floating-point operations on the blocks that are left; peak is in GFLOP/s and spread how much it varied, l2 in GB/s
+ * what is read from there meanwhile, null when they cannot be measured; storedDense whether the layer holds the blocks that are gone, too, in larger
+ * ones; times are microseconds. At one batch row `read` is that of reading the packed bytes, and nothing else.
  */
 export async function* measureGroup(group, shared, { kernels, machine, isa, peers }) {
   const { threads, batches, sparsities, batchHint } = group;
@@ -145,7 +147,10 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
     const x = shared.x.slice(0, m * k);
     const candidates = new Map();
     const networks = new Map();
-    if (machine) candidates.set('peak', peakCandidate(machine, isa, threads));
+    if (machine) {
+      candidates.set('peak', peakCandidate(machine, isa, threads));
+      candidates.set('L2', { time: (calls) => machine.read(isa, threads, L2_BYTES, calls) });
+    }
     candidates.set(
       'our dense',
       layerCandidate(`${where}, our dense`, ownDense, shared.x, m, shared.expected),
@@ -164,6 +169,10 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
       network.candidates.forEach((chain, i) => {
         candidates.set(`${sparsity} chain ${i}`, chain);
       });
+      if (machine && m === 1)
+        candidates.set(`${sparsity} read`, {
+          time: (calls) => machine.read(isa, threads, layer.explain(m).packedBytes / threads, calls),
+        });
       if (peers.blocks) {
         const { crowIndices: crow, colIndices: col, values } = matrix;
         const problem = { n, k, m, threads, x, r: block[0], c: block[1], crow, col, values };
@@ -198,6 +207,7 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
         work: 2 * matrix.density * n * k * m,
         denseWork: 2 * n * k * m,
         peak: machine ? (machine.fmaFlops(isa) * threads) / times.get('peak') / 1e3 : null,
+        l2: machine ? (L2_BYTES * threads) / times.get('L2') / 1e3 : null,
         spread: machine ? measured[names.indexOf('peak')].spread : null,
         kernel,
         packedBytes,
@@ -211,6 +221,7 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
           ...(peers.blocks && { [peers.blocks.name]: time(peers.blocks.name) }),
           csr: time('csr'),
         },
+        ...(machine && m === 1 && { read: time('read') }),
       };
     }
   }

@@ -8,10 +8,11 @@ import { significant } from '../../dist/report/numbers.js';
 import { measureExtras } from './extras.mjs';
 import { judge } from './goals.mjs';
 import { pair } from './grid.mjs';
-import { measureGroup, operands } from './group.mjs';
+import { L2_BYTES, measureGroup, operands } from './group.mjs';
+import { interleave } from './measure.mjs';
 import { loadPeers } from './peers.mjs';
 import { writePlots } from './plots.mjs';
-import { measureServing } from './serving.mjs';
+import { callCost, measureServing } from './serving.mjs';
 import {
   breakEvenMarkdown,
   breakEvens,
@@ -28,8 +29,11 @@ import {
 import { tileOf, tileShares } from './tiles.mjs';
 
 /** Half of this kind of machine's L2 and L3, so that all of it stays there, and far more than any cache. */
-const LEVELS = { L2: 512 * 1024, L3: 8 * 1024 * 1024, DRAM: 512 * 1024 * 1024 };
+const LEVELS = { L2: L2_BYTES, L3: 8 * 1024 * 1024, DRAM: 512 * 1024 * 1024 };
 const READ_BYTES = 2e9;
+
+/** Batch rows of most panels. */
+const PANEL_ROWS = 32;
 
 /** GB/s read from each level by so many threads. */
 function bandwidth(machine, isa, threads) {
@@ -54,6 +58,7 @@ const UNITS = {
   dense: 'µs',
   sparse: 'µs',
   peak: 'GFLOP/s',
+  l2: 'GB/s',
   bandwidth: 'GB/s',
   sparsity: '%',
 };
@@ -113,30 +118,67 @@ async function measure(list, peers, isa) {
   return rows;
 }
 
-/** How many times as fast as the fastest dense the cell would be at the peak, or at the rate of a level in GB/s. */
-function bestOverDense({ cell, level }, rates) {
-  const { work, peak, packedBytes } = cell;
-  const fewest = level === undefined ? work / peak : packedBytes / rates[level];
-  return (cell.dense[cell.fastestDense] * 1e3) / fewest;
+/**
+ * The share of the peak of a cell whose product takes no longer than in a network, after a call and, where it goes by
+ * panels, with x and y copied to them and from them instead of transposed.
+ */
+async function withoutTransposing(machine, { shape, batch, kernel, network, work, peak }, call) {
+  const share = (time) => work / time / 1e3 / peak;
+  if (kernel === 'rows') return { 'network and a call': share(network + call) };
+  const rows = Math.min(batch, PANEL_ROWS);
+  const [n, k] = pair(shape);
+  const panels = Math.ceil(batch / rows);
+  const [copy] = await interleave(
+    [{ time: (calls) => machine.copy(panels, 4 * k * rows, 4 * n * rows, calls) }],
+    1,
+  );
+  return { 'network, a call and copies': share(network + call + copy.median) };
+}
+
+/** What limits one goal of the grid: { limit }, or nothing where it is not known. */
+async function limitOf({ unit, cell, worst }, tileShare, machine, call) {
+  const { dense, fastestDense, packedBytes, read } = cell;
+  if (read !== undefined) {
+    if (unit === 'x dense')
+      return { limit: { at: 'the rate of reading', dense: dense[fastestDense] / read } };
+    return { limit: { reading: packedBytes / read / 1e3 } };
+  }
+  if (unit === 'x dense')
+    return {
+      limit: { at: 'the peak', dense: (cell.dense[cell.fastestDense] * cell.peak * 1e3) / cell.work },
+    };
+  if (unit !== 'peak' || tileShare === undefined) return {};
+  const rowMajor = worst === cell.derived.ours.share;
+  return {
+    limit: { ...tileShare, ...(rowMajor && (await withoutTransposing(machine, cell, call))), read: cell.l2 },
+  };
 }
 
 /** Each goal with its `limit`: what the machine does in its place when it does nothing else. */
-async function withLimits(goals, machine, { isa, bandwidth }) {
-  const withTiles = goals
-    .filter(({ unit, cell }) => unit === 'peak' && cell !== undefined)
-    .map((goal) => {
-      const { shape, block, batch, kernel, density } = goal.cell;
-      return { goal, tile: tileOf(isa, block, batch, kernel), k: pair(shape)[1], c: pair(block)[1], density };
-    })
-    .filter(({ tile }) => tile !== undefined);
-  const shares = await tileShares(machine, isa, withTiles);
-  return goals.map((one) => {
-    const i = withTiles.findIndex(({ goal }) => goal === one);
-    if (i >= 0) return { ...one, limit: { tile: withTiles[i].tile, ...shares[i] } };
-    if (one.unit === 'x dense' && one.cell !== undefined)
-      return { ...one, limit: { at: one.level ?? 'peak', dense: bestOverDense(one, bandwidth[1]) } };
-    return one.level === undefined ? one : { ...one, limit: { [one.level]: bandwidth[1][one.level] } };
-  });
+async function withLimits(goals, machine, isa) {
+  const tiles = new Map(
+    goals
+      .filter(({ unit, cell }) => unit === 'peak' && cell !== undefined)
+      .map(({ cell }) => {
+        const { shape, block, batch, kernel, density } = cell;
+        return [
+          cell,
+          { tile: tileOf(isa, block, batch, kernel), k: pair(shape)[1], c: pair(block)[1], density },
+        ];
+      })
+      .filter(([, { tile }]) => tile !== undefined),
+  );
+  const shares = await tileShares(machine, isa, [...tiles.values()]);
+  const ofTile = new Map([...tiles].map(([cell, { tile }], i) => [cell, { tile, ...shares[i] }]));
+  const call = await callCost();
+  const limited = [];
+  for (const goal of goals)
+    limited.push(
+      goal.cell === undefined
+        ? goal
+        : { ...goal, ...(await limitOf(goal, ofTile.get(goal.cell), machine, call)) },
+    );
+  return limited;
 }
 
 function printSlower(rows) {
@@ -176,7 +218,7 @@ export async function run({ groups, goals, serving, out, shape }) {
     results.goals = judge(rows, goals);
     if (shape === undefined) results.goals.push(...(await measureServing()));
     if (peers.machine) {
-      results.goals = await withLimits(results.goals, peers.machine, about);
+      results.goals = await withLimits(results.goals, peers.machine, about.isa);
       if (shape === undefined) results.goals.push(...(await measureExtras(peers.machine, about.isa)));
     }
     console.log(

@@ -10,7 +10,7 @@ import { check, denseProduct, interleave, randomMask, randoms } from './measure.
 import { timed } from './peers.mjs';
 
 /** Microseconds of forward on a layer of 16x16 at M = 1: all but some ten nanoseconds of it is the call. */
-async function callCost() {
+export async function callCost() {
   const grid = new BlockGrid([16, 16], [16, 16]);
   const layer = new BsrLinear(BsrMatrix.fromDense(randoms(256), grid), { threads: 1 });
   const [x, out] = [randoms(16), new Float32Array(16)];

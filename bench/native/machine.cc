@@ -272,6 +272,26 @@ Napi::Value Read(const Napi::CallbackInfo& info) {
   return Timed(info.Env(), threads, read);
 }
 
+// (panels, x, y, calls): milliseconds to copy so many panels of x bytes to one panel, and one of y bytes to
+// as many, `calls` times: what a row-major layer moves that goes by panels, without transposing.
+Napi::Value Copy(const Napi::CallbackInfo& info) {
+  const auto number = [&](std::size_t i) { return info[i].As<Napi::Number>().Int64Value(); };
+  const auto panels = static_cast<std::size_t>(number(0));
+  const auto from = static_cast<std::size_t>(number(1));
+  const auto to = static_cast<std::size_t>(number(2));
+  const int64_t calls = number(3);
+  std::vector<char> x(panels * from, 1), y(panels * to, 1), x_panel(from, 1), y_panel(to, 1);
+  return Timed(info.Env(), 1, [&](int) {
+    for (int64_t i = 0; i < calls; ++i) {
+      for (std::size_t p = 0; p < panels; ++p) {
+        std::memcpy(x_panel.data(), x.data() + p * from, from);
+        std::memcpy(y.data() + p * to, y_panel.data(), to);
+        asm volatile("" : : "r"(x_panel.data()), "r"(y.data()) : "memory");
+      }
+    }
+  });
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   auto isas = Napi::Array::New(env);
   for (const Isa& isa : kIsas) {
@@ -283,6 +303,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("tile", Napi::Function::New<RunTile>(env));
   exports.Set("tileFlops", Napi::Function::New<TileFlops>(env));
   exports.Set("read", Napi::Function::New<Read>(env));
+  exports.Set("copy", Napi::Function::New<Copy>(env));
   return exports;
 }
 

@@ -261,20 +261,20 @@ describe('the goals', () => {
         reached: 2,
         cells: 3,
         cell: rows[0],
-        limit: { tile: [8, 2], L1: 0.91, L2: 0.88 },
+        limit: { tile: [8, 2], L1: 0.91, 'network and a call': 0.88, read: 205 },
       },
       { name: 'cheap', target: 0.5, unit: 'µs', worst: 0.4, atMost: true },
       { name: 'open', target: null, unit: 'ms', worst: 3 },
-      { name: 'fast', target: 10, unit: 'x dense', worst: 9, limit: { at: 'peak', dense: 10.5 } },
-      { name: 'read', target: 10, unit: 'x dense', worst: 9, limit: { at: 'L2', dense: 12 } },
+      { name: 'fast', target: 10, unit: 'x dense', worst: 9, limit: { at: 'the peak', dense: 10.5 } },
+      { name: 'read', target: 75, unit: 'GB/s', worst: 70, limit: { reading: 88 } },
     ]).split('\n');
     expect(lines[2]).toMatch(
-      /low .* 90 % peak .* 80 % peak .* 95 % peak .* no, 2 of 3 .*768x768.* tile 8x2, L1 91 % peak, L2 88 % peak$/,
+      /low .* 90 % peak .* 80 % peak .* 95 % peak .* no, 2 of 3 .*768x768.* tile 8x2, L1 91 % peak, network and a call 88 % peak, L2 read at 205 GB\/s meanwhile$/,
     );
     expect(lines[3]).toMatch(/cheap .*<= 0.50 µs .*0.40 µs .*yes/);
     expect(lines[4]).toMatch(/open .* - .*3.00 ms$/);
     expect(lines[5]).toMatch(/fast .* at the peak 10.5 x dense$/);
-    expect(lines[6]).toMatch(/read .* at L2's rate 12.0 x dense$/);
+    expect(lines[6]).toMatch(/read .* reading 88.0 GB\/s$/);
   });
 
   it('are limited by the tile that most of a cell goes through', () => {
