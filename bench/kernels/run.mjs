@@ -120,23 +120,20 @@ async function measure(list, peers, isa) {
 
 /**
  * The share of the peak of a cell whose product takes no longer than in a network, after a call and, where it goes by
- * panels, with x and y copied to them and from them instead of transposed.
+ * panels, with the lines of x and y moved to them and from them, but not transposed.
  */
-async function withoutTransposing(machine, { shape, batch, kernel, network, work, peak }, call) {
+async function withoutTransposing(machine, isa, { shape, batch, kernel, network, work, peak }, call) {
   const share = (time) => work / time / 1e3 / peak;
   if (kernel === 'rows') return { 'network and a call': share(network + call) };
-  const rows = Math.min(batch, PANEL_ROWS);
   const [n, k] = pair(shape);
-  const panels = Math.ceil(batch / rows);
-  const [copy] = await interleave(
-    [{ time: (calls) => machine.copy(panels, 4 * k * rows, 4 * n * rows, calls) }],
-    1,
-  );
-  return { 'network, a call and copies': share(network + call + copy.median) };
+  const panels = Math.ceil(batch / PANEL_ROWS);
+  const moves = { time: (calls) => machine.move(isa, panels, PANEL_ROWS, k, n, calls) };
+  const [{ median: time }] = await interleave([moves], 1);
+  return { 'network, a call and moves': share(network + call + time) };
 }
 
 /** What limits one goal of the grid: { limit }, or nothing where it is not known. */
-async function limitOf({ unit, cell, worst }, tileShare, machine, call) {
+async function limitOf({ unit, cell, worst }, tileShare, machine, isa, call) {
   const { dense, fastestDense, packedBytes, read } = cell;
   if (read !== undefined) {
     if (unit === 'x dense')
@@ -150,7 +147,11 @@ async function limitOf({ unit, cell, worst }, tileShare, machine, call) {
   if (unit !== 'peak' || tileShare === undefined) return {};
   const rowMajor = worst === cell.derived.ours.share;
   return {
-    limit: { ...tileShare, ...(rowMajor && (await withoutTransposing(machine, cell, call))), read: cell.l2 },
+    limit: {
+      ...tileShare,
+      ...(rowMajor && (await withoutTransposing(machine, isa, cell, call))),
+      read: cell.l2,
+    },
   };
 }
 
@@ -176,7 +177,7 @@ async function withLimits(goals, machine, isa) {
     limited.push(
       goal.cell === undefined
         ? goal
-        : { ...goal, ...(await limitOf(goal, ofTile.get(goal.cell), machine, call)) },
+        : { ...goal, ...(await limitOf(goal, ofTile.get(goal.cell), machine, isa, call)) },
     );
   return limited;
 }

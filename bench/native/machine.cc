@@ -42,6 +42,24 @@ constexpr int64_t kRounds = 4096;
   for (int i = 1; i < 8; ++i) sum[0] += sum[i];                                            \
   return sum[0][0];
 
+// Lines of 16 rows x 16 columns, as many of a panel's: row-major ones lie a row apart, a panel's its width.
+#define MOVE_LOOP(V)                                                                   \
+  constexpr int64_t kLine = 16;                                                        \
+  constexpr int kLanes = sizeof(V) / sizeof(float);                                    \
+  for (int64_t lane = 0; lane < rows; lane += kLine) {                                 \
+    for (int64_t f = 0; f + kLine <= columns; f += kLine) {                            \
+      _Pragma("GCC unroll 16") for (int64_t i = 0; i < kLine; ++i) {                   \
+        float* const row = major + (lane + i) * columns + f;                           \
+        float* const line = panel + (f + i) * rows + lane;                             \
+        _Pragma("GCC unroll 4") for (int64_t part = 0; part < kLine; part += kLanes) { \
+          V one;                                                                       \
+          std::memcpy(&one, (to_panel ? row : line) + part, sizeof(V));                \
+          std::memcpy((to_panel ? line : row) + part, &one, sizeof(V));                \
+        }                                                                              \
+      }                                                                                \
+    }                                                                                  \
+  }
+
 // What a tile of R x C vectors does and nothing else: for each column R numbers broadcast, C vectors loaded,
 // R x C multiply-adds, what there is less of first; S sums take the columns in turn. So many columns, over
 // and over: few come from L1, many from L2, in order. Of more than one run of columns each ends as a tile
@@ -130,6 +148,7 @@ struct Isa {
   int lanes;
   float (*fma)();
   float (*read)(const float* p, int64_t count);
+  void (*move)(float* major, int64_t rows, int64_t columns, float* panel, bool to_panel);
   std::vector<Tile> tiles;
 };
 
@@ -142,6 +161,18 @@ __attribute__((target("sse2"))) float Fma128() { FMA_LOOP(V4, PIN_X) }
 __attribute__((target("avx512f"))) float Read512(const float* p, int64_t count) { READ_LOOP(V16) }
 __attribute__((target("avx2,fma"))) float Read256(const float* p, int64_t count) { READ_LOOP(V8) }
 __attribute__((target("sse2"))) float Read128(const float* p, int64_t count) { READ_LOOP(V4) }
+__attribute__((target("avx512f"))) void Move512(float* major, int64_t rows, int64_t columns, float* panel,
+                                                bool to_panel) {
+  MOVE_LOOP(V16)
+}
+__attribute__((target("avx2,fma"))) void Move256(float* major, int64_t rows, int64_t columns, float* panel,
+                                                 bool to_panel) {
+  MOVE_LOOP(V8)
+}
+__attribute__((target("sse2"))) void Move128(float* major, int64_t rows, int64_t columns, float* panel,
+                                             bool to_panel) {
+  MOVE_LOOP(V4)
+}
 template <int R, int C>
 __attribute__((target("avx512f"))) float Tile512(const float* p, int64_t columns, const Runs& runs) {
   // Two sums each, or tiles of two block rows at once: eight sums or more.
@@ -156,16 +187,21 @@ __attribute__((target("avx2,fma"))) float Tile256(const float* p, int64_t column
   { R, C, Tile512<R, C> }
 #define TILE256(R, C) \
   { R, C, Tile256<R, C> }
-const Isa kIsas[] = {
-    {"avx512",
-     16,
-     Fma512,
-     Read512,
-     {TILE512(8, 1), TILE512(16, 1), TILE512(24, 1), TILE512(8, 2), TILE512(12, 2), TILE512(2, 2),
-      TILE512(3, 2), TILE512(4, 2), TILE512(5, 2), TILE512(6, 2), TILE512(4, 4), TILE512(5, 4),
-      TILE512(6, 4)}},
-    {"avx2", 8, Fma256, Read256, {TILE256(4, 2), TILE256(5, 2), TILE256(6, 2), TILE256(3, 4), TILE256(3, 2)}},
-    {"sse2", 4, Fma128, Read128, {}}};
+const Isa kIsas[] = {{"avx512",
+                      16,
+                      Fma512,
+                      Read512,
+                      Move512,
+                      {TILE512(8, 1), TILE512(16, 1), TILE512(24, 1), TILE512(8, 2), TILE512(12, 2),
+                       TILE512(2, 2), TILE512(3, 2), TILE512(4, 2), TILE512(5, 2), TILE512(6, 2),
+                       TILE512(4, 4), TILE512(5, 4), TILE512(6, 4)}},
+                     {"avx2",
+                      8,
+                      Fma256,
+                      Read256,
+                      Move256,
+                      {TILE256(4, 2), TILE256(5, 2), TILE256(6, 2), TILE256(3, 4), TILE256(3, 2)}},
+                     {"sse2", 4, Fma128, Read128, Move128, {}}};
 
 bool Has(const std::string& isa) {
   if (isa == "avx512") return __builtin_cpu_supports("avx512f");
@@ -176,7 +212,8 @@ bool Has(const std::string& isa) {
 #define PIN_W(v) "+w"(v)
 float Fma128() { FMA_LOOP(V4, PIN_W) }
 float Read128(const float* p, int64_t count) { READ_LOOP(V4) }
-const Isa kIsas[] = {{"neon", 4, Fma128, Read128, {}}};
+void Move128(float* major, int64_t rows, int64_t columns, float* panel, bool to_panel) { MOVE_LOOP(V4) }
+const Isa kIsas[] = {{"neon", 4, Fma128, Read128, Move128, {}}};
 bool Has(const std::string&) { return true; }
 #endif
 
@@ -189,6 +226,18 @@ const Isa& Find(const Napi::Value& name) {
 }
 
 volatile float sink;
+
+using Floats = std::unique_ptr<float, decltype(&std::free)>;
+
+// So many from the beginning of a page on, written: untouched pages would all be the same page of zeros.
+Floats Ones(Napi::Env env, int64_t count) {
+  constexpr std::size_t kPage = 4096;
+  const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(float) + kPage - 1) / kPage * kPage;
+  Floats floats(static_cast<float*>(std::aligned_alloc(kPage, bytes)), std::free);
+  if (floats == nullptr) throw Napi::Error::New(env, "not enough memory");
+  std::fill_n(floats.get(), count, 1.0f);
+  return floats;
+}
 
 // Milliseconds of work(thread) on so many threads at once, the mean of what each takes: starting them is not
 // counted.
@@ -256,15 +305,9 @@ Napi::Value TileFlops(const Napi::CallbackInfo& info) {
 Napi::Value Read(const Napi::CallbackInfo& info) {
   const Isa& isa = Find(info[0]);
   const int threads = info[1].As<Napi::Number>().Int32Value();
-  const auto bytes = static_cast<std::size_t>(info[2].As<Napi::Number>().Int64Value()) / 4096 * 4096;
   const int64_t calls = info[3].As<Napi::Number>().Int64Value();
-  const auto count = static_cast<int64_t>(bytes / sizeof(float));
-  const std::size_t all = bytes * static_cast<std::size_t>(threads);
-  const std::unique_ptr<float, decltype(&std::free)> data(static_cast<float*>(std::aligned_alloc(4096, all)),
-                                                          std::free);
-  if (data == nullptr) throw Napi::Error::New(info.Env(), "not enough memory to read from");
-  // Written once: untouched pages would all be the same page of zeros.
-  for (std::size_t i = 0; i < all / sizeof(float); ++i) data.get()[i] = 1;
+  const int64_t count = info[2].As<Napi::Number>().Int64Value() / 64 * 16;  // whole lines
+  const Floats data = Ones(info.Env(), count * threads);
   const auto read = [&](int thread) {
     for (int64_t i = 0; i < calls; ++i) sink = isa.read(data.get() + thread * count, count);
   };
@@ -272,21 +315,20 @@ Napi::Value Read(const Napi::CallbackInfo& info) {
   return Timed(info.Env(), threads, read);
 }
 
-// (panels, x, y, calls): milliseconds to copy so many panels of x bytes to one panel, and one of y bytes to
-// as many, `calls` times: what a row-major layer moves that goes by panels, without transposing.
-Napi::Value Copy(const Napi::CallbackInfo& info) {
+// (isa, panels, rows, k, n, calls): milliseconds to move x of so many panels of batch rows, row-major of k
+// columns, to one panel, and a panel of n outputs to as many row-major ones, `calls` times: all that a layer
+// moves which goes by panels, line by line, without transposing.
+Napi::Value Move(const Napi::CallbackInfo& info) {
+  const Isa& isa = Find(info[0]);
   const auto number = [&](std::size_t i) { return info[i].As<Napi::Number>().Int64Value(); };
-  const auto panels = static_cast<std::size_t>(number(0));
-  const auto from = static_cast<std::size_t>(number(1));
-  const auto to = static_cast<std::size_t>(number(2));
-  const int64_t calls = number(3);
-  std::vector<char> x(panels * from, 1), y(panels * to, 1), x_panel(from, 1), y_panel(to, 1);
+  const int64_t panels = number(1), rows = number(2), k = number(3), n = number(4), calls = number(5);
+  const Floats x = Ones(info.Env(), panels * rows * k), y = Ones(info.Env(), panels * rows * n);
+  const Floats x_panel = Ones(info.Env(), rows * k), y_panel = Ones(info.Env(), rows * n);
   return Timed(info.Env(), 1, [&](int) {
     for (int64_t i = 0; i < calls; ++i) {
-      for (std::size_t p = 0; p < panels; ++p) {
-        std::memcpy(x_panel.data(), x.data() + p * from, from);
-        std::memcpy(y.data() + p * to, y_panel.data(), to);
-        asm volatile("" : : "r"(x_panel.data()), "r"(y.data()) : "memory");
+      for (int64_t p = 0; p < panels; ++p) {
+        isa.move(x.get() + p * rows * k, rows, k, x_panel.get(), true);
+        isa.move(y.get() + p * rows * n, rows, n, y_panel.get(), false);
       }
     }
   });
@@ -303,7 +345,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("tile", Napi::Function::New<RunTile>(env));
   exports.Set("tileFlops", Napi::Function::New<TileFlops>(env));
   exports.Set("read", Napi::Function::New<Read>(env));
-  exports.Set("copy", Napi::Function::New<Copy>(env));
+  exports.Set("move", Napi::Function::New<Move>(env));
   return exports;
 }
 

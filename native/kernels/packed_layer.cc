@@ -27,7 +27,7 @@ constexpr int64_t kChainRows = 48;
 
 // Panels repay transposing a number of x or y where there is so much work for a batch row: they save about a
 // fifth of it.
-constexpr int64_t kTransposeWork = 40;
+constexpr int64_t kTransposeWork = 32;
 
 // Scratch of the calling thread, kept for its next call.
 thread_local AlignedFloats scratch_in;

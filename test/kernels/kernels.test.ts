@@ -325,6 +325,28 @@ describe.each(implementations)('$isa', (k) => {
     }
   });
 
+  it('panels: to and from arrays that begin anywhere in a line, of which nothing else is touched', () => {
+    const random = generator(9);
+    const lines = 16;
+    for (const [m, f] of [
+      [5, 16],
+      [32, 40],
+      [19, 100],
+    ])
+      for (let begin = 0; begin < lines; begin++) {
+        const whole = Float32Array.from({ length: m * f + 2 * lines }, () => random());
+        const x = whole.subarray(begin, begin + m * f);
+        const panels = junk(f * padBatch(m));
+        k.toPanels(x, null, m, f, panels);
+        expect(panels).toEqual(panelsOf(x, m, f));
+        const back = junk(whole.length);
+        k.fromPanels(panels, m, f, back.subarray(begin, begin + m * f));
+        const wanted = junk(whole.length);
+        wanted.set(x, begin);
+        expect(back).toEqual(wanted);
+      }
+  });
+
   it('block scores, every criterion, truncated edges', () => {
     const random = generator(4);
     for (const [n, kk, r, c] of [
