@@ -38,7 +38,7 @@ export function select(filters = {}, all = false) {
   const selection = { ...(all ? ALL : QUICK) };
   for (const name of FILTERS) {
     if (filters[name] === undefined) continue;
-    selection[name] = filters[name].split(',').map((text) => value(name, text));
+    selection[name] = [...new Set(filters[name].split(',').map((text) => value(name, text)))];
   }
   return selection;
 }
@@ -52,10 +52,11 @@ function value(name, text) {
   }
   const number = Number(text);
   const [low, high] = RANGES[name];
-  const whole = name === 'sparsity' || Number.isInteger(number);
-  if (text.trim() !== '' && whole && number >= low && number <= high) return number;
+  const whole = name !== 'sparsity';
+  if (text.trim() !== '' && (!whole || Number.isInteger(number)) && number >= low && number <= high)
+    return number;
   throw new RangeError(
-    `--${name} takes numbers from ${low} to ${high}, separated by commas, but not "${text}"`,
+    `--${name} takes ${whole ? 'whole numbers' : 'numbers'} from ${low} to ${high}, separated by commas, but not "${text}"`,
   );
 }
 

@@ -20,10 +20,12 @@ const USAGE = `One layer, block-sparse, against dense libraries and sparse ones,
 
 \`ours\` is BsrLinear.forward: row-major in and out, the call from JavaScript included. \`network\` is one layer
 within a network of eleven that have the same weights, its activations left as they are between layers. Like those of
-\`ours\`, its weights lie in the cache they fit in, where a network of other layers may find them in the next. Peers are timed without JavaScript (but for
-onnxruntime-node, which has no other way), on operands of their own, packed beforehand where the library can.
-Times are medians; every result is checked first. A kernel with \`dense\` after it holds the blocks that are gone, too,
-as larger ones (see batchHint of BsrLinear). Peers that are not installed are left out:
+\`ours\`, its weights lie in the cache they fit in, where a network of other layers may find them in the next. Peers
+are timed without JavaScript (but for onnxruntime-node, which has no other way), on operands of their own, packed
+beforehand where the library can. Times are medians; every result is checked first. A kernel with \`dense\` after it
+holds the blocks that are gone, too, as larger ones (see batchHint of BsrLinear). Beside the peak stands the rate at
+which L2 is read in the same run: on machines that are shared it falls when others work, and all that reads L2 with it,
+while the peak stays. Peers that are not installed are left out:
 
     npm install --prefix bench                                                    onnxruntime-node
     apt-get install libopenblas-dev libdnnl-dev libxsmm-dev libblis-dev           OpenBLAS, oneDNN, LIBXSMM, BLIS
@@ -39,6 +41,14 @@ function refuseIdle(flags) {
   if (command === undefined) return;
   const idle = Object.keys(flags).find((name) => name !== command && !OWN_CELLS[command].includes(name));
   if (idle !== undefined) throw new RangeError(`--${command} has cells of its own: it takes no --${idle}`);
+}
+
+function makeFolder(out) {
+  try {
+    mkdirSync(out, { recursive: true });
+  } catch (error) {
+    throw new Error(`--out takes a folder that is there or can be made, but not "${out}": ${error.code}`);
+  }
 }
 
 let flags;
@@ -63,7 +73,7 @@ try {
   flags.groups = flags.goals ? goalGroups(flags.goals) : groups(selection);
   checkSizes(flags.groups);
   // Before hours of measuring, not after.
-  if (flags.out !== undefined) mkdirSync(flags.out, { recursive: true });
+  if (flags.out !== undefined) makeFolder(flags.out);
 } catch (error) {
   console.error(error.message);
   process.exit(2);

@@ -55,9 +55,9 @@ describe('the grid', () => {
     [{ block: '16' }, /--block takes sizes like/],
     [{ shape: '0x768' }, /--shape takes sizes like/],
     [{ sparsity: '100' }, /--sparsity takes numbers from 0 to 99.99/],
-    [{ batch: '1,,8' }, /--batch takes numbers from 1/],
-    [{ threads: '1.5' }, /--threads takes numbers/],
-    [{ threads: '1025' }, /--threads takes numbers from 1 to 1024/],
+    [{ batch: '1,,8' }, /--batch takes whole numbers from 1/],
+    [{ threads: '1.5' }, /--threads takes whole numbers/],
+    [{ threads: '1025' }, /--threads takes whole numbers from 1 to 1024/],
   ])('refuses %j', (filters, message) => {
     expect(() => select(filters)).toThrow(message);
   });
@@ -85,6 +85,7 @@ describe('the command', () => {
     [['--goals', '--all'], /--goals .* no --all/],
     [['--serving', '--goals'], /--serving .* no --goals/],
     [['--serving', '--out', 'folder'], /--serving .* no --out/],
+    [['--out', fileURLToPath(import.meta.url)], /--out takes a folder .*kernels.test.ts": EEXIST/],
   ])('%j says what is wrong and measures nothing', (args, message) => {
     const { status, stderr, stdout } = command(...args);
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
