@@ -130,10 +130,11 @@ async function peerCandidate(what, peer, problem, expected) {
 
 /**
  * The rows of one group: for each batch and sparsity { shape, block, threads, batch, sparsity, density, work,
- * denseWork, peak, l2, spread, kernel, packedBytes, storedDense, bsrBytes, kernels, ours, network, dense, sparse, read? }. Work
- * is floating-point operations on the blocks that are left; peak is in GFLOP/s and spread how much it varied, l2 in GB/s
- * what is read from there meanwhile, null when they cannot be measured; storedDense whether the layer holds the blocks that are gone, too, in larger
- * ones; times are microseconds. At one batch row `read` is that of reading the packed bytes, and nothing else.
+ * denseWork, peak, l2, spread, kernel, packedBytes, storedDense, bsrBytes, kernels, ours, network, dense, sparse,
+ * read? }. Work is floating-point operations on the blocks that are left; peak is in GFLOP/s and spread how much it
+ * varied, l2 in GB/s what is read from there meanwhile, all null when they cannot be measured; storedDense whether the
+ * layer holds the blocks that are gone, too, in larger ones; times are microseconds. `read`, at one batch row and of
+ * layers beyond L2, is that of reading the packed bytes once, and nothing else.
  */
 export async function* measureGroup(group, shared, { kernels, machine, isa, peers }) {
   const { threads, batches, sparsities, batchHint } = group;
@@ -169,9 +170,10 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
       network.candidates.forEach((chain, i) => {
         candidates.set(`${sparsity} chain ${i}`, chain);
       });
-      if (machine && m === 1)
+      const { packedBytes } = layer.explain(m);
+      if (machine && (m === 1 || packedBytes > 2 * L2_BYTES))
         candidates.set(`${sparsity} read`, {
-          time: (calls) => machine.read(isa, threads, layer.explain(m).packedBytes / threads, calls),
+          time: (calls) => machine.read(isa, threads, packedBytes / threads, calls),
         });
       if (peers.blocks) {
         const { crowIndices: crow, colIndices: col, values } = matrix;
@@ -221,7 +223,7 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
           ...(peers.blocks && { [peers.blocks.name]: time(peers.blocks.name) }),
           csr: time('csr'),
         },
-        ...(machine && m === 1 && { read: time('read') }),
+        ...(times.has(`${sparsity} read`) && { read: time('read') }),
       };
     }
   }

@@ -135,7 +135,7 @@ async function withoutTransposing(machine, isa, { shape, batch, kernel, network,
 /** What limits one goal of the grid: { limit }, or nothing where it is not known. */
 async function limitOf({ unit, cell, worst }, tileShare, machine, isa, call) {
   const { dense, fastestDense, packedBytes, read } = cell;
-  if (read !== undefined) {
+  if (cell.batch === 1) {
     if (unit === 'x dense')
       return { limit: { at: 'the rate of reading', dense: dense[fastestDense] / read } };
     return { limit: { reading: packedBytes / read / 1e3 } };
@@ -149,6 +149,7 @@ async function limitOf({ unit, cell, worst }, tileShare, machine, isa, call) {
   return {
     limit: {
       ...tileShare,
+      ...(read !== undefined && { 'weights read once': cell.work / read / 1e3 / cell.peak }),
       ...(rowMajor && (await withoutTransposing(machine, isa, cell, call))),
       read: cell.l2,
     },
