@@ -8,7 +8,8 @@ export function percent(share: number, digits = 2): string {
 /** Three significant digits without an exponent: 1234.5 is "1235", 12.345 is "12.3". */
 export function significant(value: number): string {
   if (!Number.isFinite(value)) return String(value);
-  const size = Math.abs(value);
+  // Rounded first: 9.996 has two digits before the point.
+  const size = Math.abs(Number(value.toPrecision(Math.abs(value) < 1 ? 2 : 3)));
   if (size >= 100) return value.toFixed(0);
   if (size >= 10) return value.toFixed(1);
   return size >= 1 || size === 0 ? value.toFixed(2) : value.toPrecision(2);

@@ -14,6 +14,13 @@ describe('numbers', () => {
       '0.00',
       'NaN',
     ]);
+    expect([0.996, 9.996, -9.996, 99.96, 99.94].map(significant)).toEqual([
+      '1.00',
+      '10.0',
+      '-10.0',
+      '100',
+      '99.9',
+    ]);
     expect(percent(0.0867)).toBe('8.67 %');
     expect([0, 999, 1000, 1067432].map(bytes)).toEqual(['0', '999', '1 000', '1 067 432']);
     expect(factor(7.894)).toBe('x7.89');
