@@ -1,7 +1,8 @@
 // Between row-major batches and panels, in square tiles of one vector a side, transposed in registers.
 
-// Columns of the first tile, after which vectors of the row-major side are aligned: JavaScript's arrays begin
-// 16 bytes into a line. Lines written in two halves, a tile apart, would come and go twice.
+// Columns of the first tile, after which vectors of the row-major side are aligned, in all rows if they lie
+// whole lines apart: large arrays of JavaScript's begin 16 bytes into a line. Lines that two tiles write a
+// half of each can leave L1 in between, and come and go twice.
 inline int64_t FirstColumns(const float* row, int64_t columns) {
   const auto number = static_cast<int64_t>(reinterpret_cast<std::uintptr_t>(row) / sizeof(float));
   const int64_t first = Vec::kWidth - number % Vec::kWidth;
