@@ -1,20 +1,23 @@
 /** What the kernels are meant to reach, and what they reached: `npm run bench -- --goals`. */
+import { median } from '../../dist/report/timing.js';
+import { pair } from './grid.mjs';
 import { groupBy } from './summary.mjs';
 
-/** A cell's measure: what is compared with the target, which it should reach or surpass. */
+/** A cell's measure, compared with the target, which it should reach or surpass; null where a peer is missing. */
 const share = (layout) => (row) => row.derived[layout].share;
 const speedUp = (layout) => (row) => row.derived[layout].overFastestDense;
 const packedRate = (row) => row.packedBytes / row.ours / 1e3;
 /** Our time with every block kept as a share of the fastest library's. */
 const overLibrary = (row) => {
   const { 'our dense': _, ...libraries } = row.dense;
-  return Math.min(...Object.values(libraries)) / row.ours;
+  const times = Object.values(libraries);
+  return times.length === 0 ? null : Math.min(...times) / row.ours;
 };
 /** Points of share that a batch of 512 loses against one of 128. */
 const kept512 = (row, rows) => {
   const same = ['shape', 'block', 'threads', 'sparsity'];
   const at128 = rows.find((one) => one.batch === 128 && same.every((key) => one[key] === row[key]));
-  return row.derived.network.share - at128.derived.network.share;
+  return row.peak === null ? null : row.derived.network.share - at128.derived.network.share;
 };
 
 const RANGE = [70, 80, 90];
@@ -127,8 +130,19 @@ export const GOALS = [
 /** Points of the peak that other shapes may stay behind. */
 const OTHER_SHAPES = 0.08;
 
+/** Blocks of the goals fit in shapes of such sides. */
+const LEAST_SIDE = 64;
+
 /** The goals for other shapes: those for shares of the peak, which such shapes may miss by a little. */
 export function goalsOf(shapes) {
+  for (const shape of shapes) {
+    if (shape === '768x768')
+      throw new RangeError('--goals without --shape is for 768x768; --shape takes others');
+    if (Math.min(...pair(shape)) < LEAST_SIDE)
+      throw new RangeError(
+        `--goals takes a --shape of ${LEAST_SIDE}x${LEAST_SIDE} or more, for its blocks, but not ${shape}`,
+      );
+  }
   return GOALS.filter(({ unit, cells }) => unit === 'peak' && cells.shape[0] === '768x768').map((one) => ({
     ...one,
     target: one.target - OTHER_SHAPES,
@@ -167,19 +181,24 @@ export function goalGroups(goals = GOALS) {
   return groupBy(list, 'shape').flat();
 }
 
-/** Each goal with its cells' values: { name, unit, target, worst, median, cell, reached, cells }. */
+/**
+ * Each goal with its cells' values: { name, unit, target, worst, median, cell, reached, cells }, or without a cell and
+ * worst null where they cannot be measured.
+ */
 export function judge(rows, goals = GOALS) {
   return goals.map(({ name, target, unit, value, cells }) => {
     const found = rows
       .filter((row) => inCells(cells, row))
       .map((row) => ({ row, value: value(row, rows) }))
+      .filter((one) => one.value !== null)
       .sort((a, b) => a.value - b.value);
+    if (found.length === 0) return { name, unit, target, worst: null, reached: 0, cells: 0 };
     return {
       name,
       unit,
       target,
       worst: found[0].value,
-      median: found[found.length >> 1].value,
+      median: median(found.map((one) => one.value)),
       cell: found[0].row,
       reached: found.filter((one) => one.value >= target).length,
       cells: found.length,

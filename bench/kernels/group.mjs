@@ -90,7 +90,8 @@ export function variant(kernels, shape, block, sparsity, threads, { x, most }, b
 }
 
 /**
- * A layer in a network, checked: { candidates, time }, chains to be timed, and what the time of a layer is by theirs.
+ * A layer in a network, checked: { kernel, candidates, time }, chains to be timed, and what the time of a layer is by
+ * theirs.
  */
 export function networkOf(what, { chains, weights }, x, m) {
   const [{ n, k }] = weights;
@@ -101,6 +102,7 @@ export function networkOf(what, { chains, weights }, x, m) {
   const timedChains = new Map([less, LONG].filter(Boolean).map((count) => [count, chains.get(count)]));
   checkChains(what, timedChains, weights, x, m);
   return {
+    kernel: long.kernel(m),
     candidates: [...timedChains.values()].map((one) => ({ time: timed(() => one.forward(input, m, out)) })),
     time: (times) => (times.at(-1) - (less ? times[0] : 0)) / (LONG - (less ?? 0)),
   };
@@ -130,11 +132,12 @@ async function peerCandidate(what, peer, problem, expected) {
 
 /**
  * The rows of one group: for each batch and sparsity { shape, block, threads, batch, sparsity, density, work,
- * denseWork, peak, l2, spread, kernel, packedBytes, storedDense, bsrBytes, kernels, ours, network, dense, sparse,
+ * denseWork, peak, l2, spread, kernel, tile, networkKernel, batchHint?, packedBytes, storedDense, bsrBytes, kernels, ours, network, dense, sparse,
  * read? }. Work is floating-point operations on the blocks that are left; peak is in GFLOP/s and spread how much it
- * varied, l2 in GB/s what is read from there meanwhile, all null when they cannot be measured; storedDense whether the
- * layer holds the blocks that are gone, too, in larger ones; times are microseconds. `read`, at one batch row and of
- * layers beyond L2, is that of reading the packed bytes once, and nothing else.
+ * varied, l2 in GB/s what is read from there meanwhile, all null when they cannot be measured; kernel and tile are what
+ * `explain` says of the layer alone, networkKernel what serves it in the network; storedDense whether the layer holds
+ * the blocks that are gone, too, in larger ones; times are microseconds. `read`, at one batch row and of layers beyond
+ * L2, is that of reading the packed bytes once, and nothing else.
  */
 export async function* measureGroup(group, shared, { kernels, machine, isa, peers }) {
   const { threads, batches, sparsities, batchHint } = group;
@@ -198,7 +201,7 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
     for (const { sparsity, matrix, layer } of variants) {
       const time = (name) => times.get(`${sparsity} ${name}`);
       const network = networks.get(sparsity);
-      const { kernel, packedBytes, reason } = layer.explain(m);
+      const { kernel, tile, packedBytes, reason } = layer.explain(m);
       yield {
         shape: group.shape,
         block: group.block,
@@ -212,6 +215,9 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
         l2: machine ? (L2_BYTES * threads) / times.get('L2') / 1e3 : null,
         spread: machine ? measured[names.indexOf('peak')].spread : null,
         kernel,
+        tile,
+        networkKernel: network.kernel,
+        batchHint,
         packedBytes,
         storedDense: reason.startsWith('so few blocks are gone'),
         bsrBytes: 4 * (matrix.values.length + matrix.colIndices.length + matrix.crowIndices.length),

@@ -13,18 +13,19 @@ const USAGE = `One layer, block-sparse, against dense libraries and sparse ones,
     npm run bench -- --all                                     the whole grid, hours
     npm run bench -- --block 16x16 --batch 128 --sparsity 90   any cells; also --shape, --threads; with commas
     npm run bench -- --goals                                   what the kernels are meant to reach, and do
-    npm run bench -- --goals --shape 3072x768,4096x4096        the same of other shapes
+    npm run bench -- --goals --shape 3072x768,4096x4096        shares of the peak there, 8 points less
     npm run bench -- --serving                                 what a call costs, the event loop, no native code
     npm run bench -- --out FOLDER                              also results.json, tables.md and plots (SVG)
     npm run bench -- --help                                    this text
 
 \`ours\` is BsrLinear.forward: row-major in and out, the call from JavaScript included. \`network\` is one layer
-within a network of eleven that have the same weights, its activations left as they are between layers. Like those of
+within a network of eleven that have the same weights, its activations left as they are between layers; one that is not
+square takes turns with one of the transposed shape, and the time is their mean. Like those of
 \`ours\`, its weights lie in the cache they fit in, where a network of other layers may find them in the next. Peers
 are timed without JavaScript (but for onnxruntime-node, which has no other way), on operands of their own, packed
 beforehand where the library can. Times are medians; every result is checked first. A kernel with \`dense\` after it
 holds the blocks that are gone, too, as larger ones (see batchHint of BsrLinear). Beside the peak stands the rate at
-which L2 is read in the same run: on machines that are shared it falls when others work, and all that reads L2 with it,
+which L2 is read in the same run, both by the kernels' instruction set where it is one of SIMD: on machines that are shared it falls when others work, and all that reads L2 with it,
 while the peak stays. Peers that are not installed are left out:
 
     npm install --prefix bench                                                    onnxruntime-node

@@ -26,7 +26,7 @@ function ideal(rows) {
 export function speedUpChart(rows, layout) {
   return lineChart({
     ...sparsityAxis(rows),
-    title: `${title(rows)}: speed-up over the fastest dense`,
+    title: `${title(rows, layout)}: speed-up over the fastest dense`,
     y: 'times as fast',
     logY: true,
     series: [
@@ -45,7 +45,7 @@ export function speedUpChart(rows, layout) {
 export function shareChart(rows, layout) {
   return lineChart({
     ...sparsityAxis(rows),
-    title: `${title(rows)}: share of the multiply-add peak`,
+    title: `${title(rows, layout)}: share of the multiply-add peak`,
     y: 'share',
     formatY: (share) => `${Math.round(share * 100)} %`,
     series: groupBy(rows, 'batch').map((list) => ({
@@ -55,8 +55,8 @@ export function shareChart(rows, layout) {
   });
 }
 
-function title([{ shape, block, threads }]) {
-  return `${shape} in ${block}, ${threadsText(threads)}`;
+function title([{ shape, block, threads }], layout) {
+  return `${shape} in ${block}, ${threadsText(threads)}, ${layout}`;
 }
 
 /** Writes NAME.svg for each block shape, layout and measure; returns how many. */

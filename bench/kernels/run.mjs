@@ -32,9 +32,6 @@ import { tileOf, tileShares } from './tiles.mjs';
 const LEVELS = { L2: L2_BYTES, L3: 8 * 1024 * 1024, DRAM: 512 * 1024 * 1024 };
 const READ_BYTES = 2e9;
 
-/** Batch rows of most panels. */
-const PANEL_ROWS = 32;
-
 /** GB/s read from each level by so many threads. */
 function bandwidth(machine, isa, threads) {
   return Object.fromEntries(
@@ -48,9 +45,13 @@ function bandwidth(machine, isa, threads) {
 const titleOf = ({ cpu, cores, node, kernels, date }) =>
   `${cpu}, ${cores} cores, node ${node}, ours ${kernels}, ${date}; medians`;
 
+const HINTED =
+  '--goals packs each group with batchHint = its smallest batch; tables without --goals have no hint';
+
 const LEGEND = `In each cell first a call of BsrLinear.forward, row-major in and out: its time, and how many times as
 fast it is as the fastest dense of its run. Then the same of the layer within a network, with its share of the peak on
-the blocks that are left. The fastest dense of the first row is a median over the blocks' runs.`;
+the blocks that are left; of a layer that is not square that is the mean with one of the transposed shape. The fastest
+dense of the first row is a median over the blocks' runs.`;
 
 const UNITS = {
   ours: 'µs',
@@ -75,14 +76,17 @@ function describe({ machine, dense, blocks, missing }, threads) {
     kernels: `${backend} ${isa}`,
     peers: Object.fromEntries(peers.map(({ name, version }) => [name, version])),
     missing,
-    isa: machine?.isas[0],
-    bandwidth: machine && Object.fromEntries(threads.map((t) => [t, bandwidth(machine, machine.isas[0], t)])),
   };
+  if (machine) {
+    about.isa = machine.isas.includes(isa) ? isa : machine.isas[0];
+    about.bandwidth = Object.fromEntries(threads.map((t) => [t, bandwidth(machine, about.isa, t)]));
+  }
   console.log(titleOf(about));
   for (const { name, version } of peers) console.log(`  ${name}: ${version}`);
   if (missing.length > 0) console.log(`  not installed, left out: ${missing.join(', ')} (--help says how)`);
   if (!machine)
     console.log('  without machine, which `npm run bench:peers` builds, no peak and no share of it');
+  else console.log(`  peaks, shares of them and rates of reading are of ${about.isa}`);
   for (const [t, levels] of Object.entries(about.bandwidth ?? {}))
     console.log(
       `  read by ${t === '1' ? 'one thread' : `${t} threads`}, GB/s: ${Object.entries(levels)
@@ -119,21 +123,25 @@ async function measure(list, peers, isa) {
 }
 
 /**
- * The share of the peak of a cell whose product takes no longer than in a network, after a call and, where it goes by
- * panels, with the lines of x and y moved to them and from them, but not transposed.
+ * The share of the peak of a row-major cell without the time of a call and, where it goes by panels, that of moving the
+ * lines of x and y to them and from them: so much is left for the product and for transposing.
  */
-async function withoutTransposing(machine, isa, { shape, batch, kernel, network, work, peak }, call) {
+async function withoutCall(machine, isa, { shape, batch, kernel, tile, ours, work, peak }, call) {
   const share = (time) => work / time / 1e3 / peak;
-  if (kernel === 'rows') return { 'network and a call': share(network + call) };
+  if (kernel === 'rows') return { 'without the call': share(ours - call) };
   const [n, k] = pair(shape);
-  const panels = Math.ceil(batch / PANEL_ROWS);
-  const moves = { time: (calls) => machine.move(isa, panels, PANEL_ROWS, k, n, calls) };
+  const [, rows] = tile;
+  const moves = { time: (calls) => machine.move(isa, Math.ceil(batch / rows), rows, k, n, calls) };
   const [{ median: time }] = await interleave([moves], 1);
-  return { 'network, a call and moves': share(network + call + time) };
+  return { 'without the call and moving x and y': share(ours - call - time) };
 }
 
+/** Whether the goal is one of the layer alone, not of a network. */
+const isRowMajor = ({ worst, cell }) => worst === cell.derived.ours.share;
+
 /** What limits one goal of the grid: { limit }, or nothing where it is not known. */
-async function limitOf({ unit, cell, worst }, tileShare, machine, isa, call) {
+async function limitOf(goal, tileShare, machine, isa, call) {
+  const { unit, cell } = goal;
   const { dense, fastestDense, packedBytes, read } = cell;
   if (cell.batch === 1) {
     if (unit === 'x dense')
@@ -144,13 +152,13 @@ async function limitOf({ unit, cell, worst }, tileShare, machine, isa, call) {
     return {
       limit: { at: 'the peak', dense: (cell.dense[cell.fastestDense] * cell.peak * 1e3) / cell.work },
     };
-  if (unit !== 'peak' || tileShare === undefined) return {};
-  const rowMajor = worst === cell.derived.ours.share;
+  if (unit !== 'peak') return {};
+  const rowMajor = isRowMajor(goal);
   return {
     limit: {
       ...tileShare,
       ...(read !== undefined && { 'weights read once': cell.work / read / 1e3 / cell.peak }),
-      ...(rowMajor && (await withoutTransposing(machine, isa, cell, call))),
+      ...(rowMajor && (await withoutCall(machine, isa, cell, call))),
       read: cell.l2,
     },
   };
@@ -161,24 +169,24 @@ async function withLimits(goals, machine, isa) {
   const tiles = new Map(
     goals
       .filter(({ unit, cell }) => unit === 'peak' && cell !== undefined)
-      .map(({ cell }) => {
-        const { shape, block, batch, kernel, density } = cell;
-        return [
-          cell,
-          { tile: tileOf(isa, block, batch, kernel), k: pair(shape)[1], c: pair(block)[1], density },
-        ];
+      // The tile is known of the layer alone.
+      .filter((goal) => isRowMajor(goal) || goal.cell.kernel === goal.cell.networkKernel)
+      .map((goal) => {
+        const { cell } = goal;
+        const { shape, block, density } = cell;
+        return [goal, { tile: tileOf(machine, isa, cell), k: pair(shape)[1], c: pair(block)[1], density }];
       })
       .filter(([, { tile }]) => tile !== undefined),
   );
   const shares = await tileShares(machine, isa, [...tiles.values()]);
-  const ofTile = new Map([...tiles].map(([cell, { tile }], i) => [cell, { tile, ...shares[i] }]));
+  const ofTile = new Map([...tiles].map(([goal, { tile }], i) => [goal, { tile, ...shares[i] }]));
   const call = await callCost();
   const limited = [];
   for (const goal of goals)
     limited.push(
       goal.cell === undefined
         ? goal
-        : { ...goal, ...(await limitOf(goal, ofTile.get(goal.cell), machine, isa, call)) },
+        : { ...goal, ...(await limitOf(goal, ofTile.get(goal), machine, isa, call)) },
     );
   return limited;
 }
@@ -200,6 +208,7 @@ function write(out, results) {
     [
       `${titleOf(results.about)}\n\n${LEGEND}\n`,
       ...sparsities.map((sparsity) => markdown(results.rows, sparsity)),
+      ...(results.goals ? [`${HINTED}\n\n\`\`\`\n${goalTable(results.goals)}\n\`\`\`\n`] : []),
       ...(results.breakEven ? [breakEvenMarkdown(results.breakEven)] : []),
     ].join('\n'),
   );
@@ -223,9 +232,7 @@ export async function run({ groups, goals, serving, out, shape }) {
       results.goals = await withLimits(results.goals, peers.machine, about.isa);
       if (shape === undefined) results.goals.push(...(await measureExtras(peers.machine, about.isa)));
     }
-    console.log(
-      '\n--goals packs each group with batchHint = its smallest batch; tables without --goals have no hint',
-    );
+    console.log(`\n${HINTED}`);
     console.log(goalTable(results.goals));
   } else if (groups[0].sparsities.length > 1) {
     results.breakEven = breakEvens(rows);

@@ -120,16 +120,28 @@ export function breakEvens(rows) {
   });
 }
 
+/** One text for each of `batches`, an empty one where the list has no row of that batch. */
+const byBatch = (batches, list, text) =>
+  batches.map((batch) => {
+    const row = list.find((one) => one.batch === batch);
+    return row === undefined ? '' : text(row);
+  });
+
+const batchesOf = (rows) => [...new Set(rows.map(({ batch }) => batch))].sort((a, b) => a - b);
+
 /** Their tables, blocks down and batches across, each of a shape, threads and a layout: { title, head, lines }. */
 function breakEvenTables(found) {
   return groupBy(found, 'shape', 'threads', 'layout').map((all) => {
     const [{ shape, threads, layout }] = all;
+    const batches = batchesOf(all);
     return {
       title: `${shape}, ${threadsText(threads)}, ${layout}: faster than the fastest dense from`,
-      head: groupBy(all, 'batch').map(([{ batch }]) => `M = ${batch}`),
+      head: batches.map((batch) => `M = ${batch}`),
       lines: groupBy(all, 'block').map((list) => [
         list[0].block,
-        ...list.map(({ sparsity }) => (sparsity === null ? 'none' : `${sparsity.toFixed(0)} %`)),
+        ...byBatch(batches, list, ({ sparsity }) =>
+          sparsity === null ? 'none' : `${sparsity.toFixed(0)} %`,
+        ),
       ]),
     };
   });
@@ -155,7 +167,7 @@ const inUnit = (value, unit) =>
 
 /**
  * The goals, each with its worst cell and what limits it (machine.cc). `target` null: measured, but without a number
- * to reach.
+ * to reach. `worst` null: not measured.
  */
 export function goalTable(goals) {
   return textTable({
@@ -171,9 +183,9 @@ export function goalTable(goals) {
     rows: goals.map(({ name, unit, target, worst, median, reached, cells, cell, atMost, limit }) => [
       name,
       target === null ? '-' : `${atMost ? '<= ' : ''}${inUnit(target, unit)}`,
-      inUnit(worst, unit),
+      worst === null ? '-' : inUnit(worst, unit),
       median === undefined ? '' : inUnit(median, unit),
-      verdict(target, atMost ? -worst : worst, atMost ? -target : target, reached, cells),
+      verdict(target, atMost && worst !== null ? -worst : worst, atMost ? -target : target, reached, cells),
       cell === undefined ? '' : cellName(cell),
       limitText(limit, unit),
     ]),
@@ -194,7 +206,7 @@ function limitText(limit, unit) {
 }
 
 function verdict(target, value, least, reached, cells) {
-  if (target === null) return '';
+  if (target === null || value === null) return '';
   const yes = value >= least ? 'yes' : 'no';
   return cells > 1 ? `${yes}, ${reached} of ${cells}` : yes;
 }
@@ -217,10 +229,13 @@ export function markdown(rows, sparsity) {
   )
     .map((all) => {
       const [{ shape, threads }] = all;
-      const batches = groupBy(all, 'batch');
-      // Each block's run has its own: the median of them, and whose it is.
-      const dense = (list) => {
-        const times = list.map(fastestDense).sort(([, a], [, b]) => a - b);
+      const batches = batchesOf(all);
+      // Each block's run has its own: the median of them, of two in the middle the slower, and whose it is.
+      const dense = (batch) => {
+        const times = all
+          .filter((row) => row.batch === batch)
+          .map(fastestDense)
+          .sort(([, a], [, b]) => a - b);
         const [name, time] = times[times.length >> 1];
         return `${name} ${significant(time)} µs`;
       };
@@ -228,10 +243,10 @@ export function markdown(rows, sparsity) {
         `${significant(ours)} µs, ${factor(derived.ours.overFastestDense)}; ` +
         `${significant(network)} µs, ${factor(derived.network.overFastestDense)}, ${share(derived.network.share)}`;
       return markdownTable(
-        [`${shape}, ${sparsity} %, ${threadsText(threads)}`, ...batches.map(([{ batch }]) => `M = ${batch}`)],
+        [`${shape}, ${sparsity} %, ${threadsText(threads)}`, ...batches.map((batch) => `M = ${batch}`)],
         [
           ['fastest dense', ...batches.map(dense)],
-          ...groupBy(all, 'block').map((list) => [list[0].block, ...list.map(cell)]),
+          ...groupBy(all, 'block').map((list) => [list[0].block, ...byBatch(batches, list, cell)]),
         ],
       );
     })

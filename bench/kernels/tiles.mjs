@@ -1,23 +1,14 @@
 /** What limits a goal: the tile that most products of a cell go through, and what its bare loop reaches. */
-import { pair } from './grid.mjs';
 import { interleave, random } from './measure.mjs';
 
 /**
- * The tile of a cell as [numbers broadcast, vectors], from native/kernels: rows_forward_f32.inl where vectors lie
- * along a block's rows (`kernel` rows), panel_forward_f32.inl where they lie along the batch. Undefined where
- * machine.cc has none.
+ * The tile of a batch as [numbers broadcast, vectors], from what `explain` says: vectors lie along a block's rows in
+ * the kernel `rows`, along the batch in `panels`. Undefined where machine.cc has none.
  */
-export function tileOf(isa, block, batch, kernel) {
-  const [r] = pair(block);
-  if (isa === 'avx512') {
-    if (r % 32 === 0) return [batch < 12 ? 8 : 12, 2];
-    if (r % 16 === 0 && kernel === 'rows') return [batch < 16 ? 8 : batch < 48 ? 16 : 24, 1];
-    return r > 6 ? [8, 2] : [r, batch < 64 || r < 4 ? 2 : 4];
-  }
-  if (isa !== 'avx2' || r === 2) return undefined;
-  if (r % 32 === 0) return [3, 4];
-  if (r % 16 === 0) return [batch < 12 ? 4 : 6, 2];
-  return r > 6 ? [3, 4] : [r, 2];
+export function tileOf({ tiles }, isa, { kernel, tile: [outputs, batch] }) {
+  const { lanes, shapes } = tiles[isa];
+  const [rows, vectors] = kernel === 'rows' ? [batch, outputs / lanes] : [outputs, batch / lanes];
+  return shapes.find((shape) => shape[0] === rows && shape[1] === vectors);
 }
 
 /** Columns of a tile's operands, at most 88 floats each: they stay in L1, or in L2. */

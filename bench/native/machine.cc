@@ -1,6 +1,6 @@
 // What the machine can do at most, measured: multiply-adds from registers alone, those of a kernel's tile
-// with operands from L1 and L2, and reading from each level of memory. Compiler vectors only: no code of the
-// product is in it.
+// with operands from L1 and L2, reading from each level of memory, and moving a batch to panels and back.
+// Compiler vectors only: no code of the product is in it.
 #include <napi.h>
 
 #include <algorithm>
@@ -33,6 +33,7 @@ constexpr int64_t kRounds = 4096;
   for (int i = 1; i < kSums; ++i) sum[0] += sum[i];               \
   return sum[0][0];
 
+// Of whole eights of vectors: what is left over is not read.
 #define READ_LOOP(V)                                                                       \
   constexpr int kLanes = sizeof(V) / sizeof(float);                                        \
   V sum[8] = {};                                                                           \
@@ -42,7 +43,9 @@ constexpr int64_t kRounds = 4096;
   for (int i = 1; i < 8; ++i) sum[0] += sum[i];                                            \
   return sum[0][0];
 
-// Lines of 16 rows x 16 columns, as many of a panel's: row-major ones lie a row apart, a panel's its width.
+// A panel of `rows` batch rows from or to row-major ones, by tiles of 16 rows x 16 columns as transposing
+// takes them: 16 lines of the one side, each as it is to one of the other. Columns past the last whole tile
+// stay.
 #define MOVE_LOOP(V)                                                                   \
   constexpr int64_t kLine = 16;                                                        \
   constexpr int kLanes = sizeof(V) / sizeof(float);                                    \
@@ -182,7 +185,7 @@ template <int R, int C>
 __attribute__((target("avx2,fma"))) float Tile256(const float* p, int64_t columns, const Runs& runs) {
   TILE_LOOP(V8, PIN_X, R, C, (R < 4 && C < 4 ? 2 : 1))
 }
-// Those that kernels/tiles.mjs names.
+// Those that most products of the goals go through.
 #define TILE512(R, C) \
   { R, C, Tile512<R, C> }
 #define TILE256(R, C) \
@@ -283,8 +286,11 @@ Napi::Value RunTile(const Napi::CallbackInfo& info) {
   const int64_t calls = info[4].As<Napi::Number>().Int64Value();
   const auto tile = std::find_if(isa.tiles.begin(), isa.tiles.end(),
                                  [&](const Tile& one) { return one.rows == rows && one.vectors == vectors; });
-  if (tile == isa.tiles.end() || columns < 1 || columns > kMostColumns || kTileColumns % columns != 0)
-    throw Napi::RangeError::New(info.Env(), "no such tile");
+  const bool even =
+      std::all_of(given.Data(), given.Data() + count, [](int32_t run) { return run > 0 && run % 2 == 0; });
+  if (tile == isa.tiles.end() || !even || columns < 1 || columns > kMostColumns ||
+      kTileColumns % columns != 0)
+    throw Napi::RangeError::New(info.Env(), "no such tile, or no such runs");
   alignas(64) static float data[kMostColumns * (kMostRows + kMostVectors * 16)];
   std::iota(std::begin(data), std::end(data), 0.5f);
   alignas(64) static float outputs[kOutputs * kMostSums];
@@ -316,8 +322,8 @@ Napi::Value Read(const Napi::CallbackInfo& info) {
 }
 
 // (isa, panels, rows, k, n, calls): milliseconds to move x of so many panels of batch rows, row-major of k
-// columns, to one panel, and a panel of n outputs to as many row-major ones, `calls` times: all that a layer
-// moves which goes by panels, line by line, without transposing.
+// columns, to one panel, and a panel of n outputs to as many row-major ones, `calls` times: what a layer
+// moves that goes by panels, without transposing. Rows are a multiple of 16.
 Napi::Value Move(const Napi::CallbackInfo& info) {
   const Isa& isa = Find(info[0]);
   const auto number = [&](std::size_t i) { return info[i].As<Napi::Number>().Int64Value(); };
@@ -340,6 +346,22 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
     if (Has(isa.name)) isas.Set(isas.Length(), isa.name);
   }
   exports.Set("isas", isas);
+  // Of each set its lanes and the [rows, vectors] of its tiles.
+  auto tiles = Napi::Object::New(env);
+  for (const Isa& isa : kIsas) {
+    auto shapes = Napi::Array::New(env);
+    for (const Tile& tile : isa.tiles) {
+      auto shape = Napi::Array::New(env);
+      shape.Set(0u, tile.rows);
+      shape.Set(1u, tile.vectors);
+      shapes.Set(shapes.Length(), shape);
+    }
+    auto of = Napi::Object::New(env);
+    of.Set("lanes", isa.lanes);
+    of.Set("shapes", shapes);
+    tiles.Set(isa.name, of);
+  }
+  exports.Set("tiles", tiles);
   exports.Set("fma", Napi::Function::New<Fma>(env));
   exports.Set("fmaFlops", Napi::Function::New<FmaFlops>(env));
   exports.Set("tile", Napi::Function::New<RunTile>(env));

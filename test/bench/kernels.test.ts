@@ -83,6 +83,7 @@ describe('the command', () => {
     [['--block', '5000x5000'], /--block of at most 768x768, but not 5000x5000/],
     [['--goals', '--block', '16x16'], /--goals .* no --block/],
     [['--goals', '--all'], /--goals .* no --all/],
+    [['--goals', '--shape', '8x8'], /--goals takes a --shape of 64x64 or more.* not 8x8/],
     [['--serving', '--goals'], /--serving .* no --goals/],
     [['--serving', '--out', 'folder'], /--serving .* no --out/],
     [['--out', fileURLToPath(import.meta.url)], /--out takes a folder .*kernels.test.ts": EEXIST/],
@@ -197,10 +198,19 @@ describe('what the rows say', () => {
     const svg = speedUpChart(rows, 'ours');
     // 0.89 is the least speed-up: the axis goes on to 0.5.
     expect(numbers(svg)).toEqual([0.5, 1, 2, 5, 10, 20, 0, 90, 95]);
+    expect(svg).toContain('768x768 in 4x4, 1 thread, ours: speed-up');
+    expect(shareChart(rows, 'network')).toContain('1 thread, network: share');
     expect(svg.match(/<circle/g)).toHaveLength(rows.length);
     expect(/d="([^"]*)"[^>]*stroke-dasharray/.exec(svg)?.[1].split('L')).toHaveLength(101);
     expect(numbers(shareChart(rows, 'ours'))).toEqual([0, 90, 95]);
     expect(speedUpChart(rows.slice(1, 2), 'ours')).toMatch(/H620"[^>]*stroke-dasharray/);
+  });
+
+  it('a block that was measured at some of the batches has its cells under those', () => {
+    const rows = [row(90, 10), { ...row(90, 16), batch: 32 }, { ...row(90, 20), batch: 32, block: '8x8' }];
+    const line = markdown(rows.map(derive), 90).split('\n')[4];
+    expect(line).toMatch(/^\| 8x8 \| {2}\| 20.0 µs[^|]*\|$/);
+    expect(breakEvenMarkdown(breakEvens(rows))).toMatch(/\| 8x8 \| {2}\| 90 % \|/);
   });
 
   it('a table in Markdown has blocks down and batches across, at one sparsity', () => {
@@ -242,6 +252,25 @@ describe('the goals', () => {
     expect(verdicts[1].worst).toBeCloseTo(100);
   });
 
+  it('are not judged where a peer is missing', () => {
+    const bare = rows.map(({ dense, ...one }) =>
+      derive({ ...one, peak: null, dense: { 'our dense': dense['our dense'] } }),
+    );
+    for (const verdict of judge(bare)) {
+      const missing = ['peak', 'points', 'x library'].includes(verdict.unit);
+      expect(verdict.worst === null).toBe(missing);
+      const [, , line] = goalTable([verdict]).split('\n');
+      expect(line).not.toMatch(/NaN|Infinity| 0 %/);
+      expect(/ (yes|no)/.test(line)).toBe(!missing);
+    }
+  });
+
+  it('of shapes that they are not for are refused', () => {
+    expect(() => goalsOf(['300x784', '768x768'])).toThrow(/--goals without --shape is for 768x768/);
+    expect(() => goalsOf(['64x63'])).toThrow(/--goals takes a --shape of 64x64 or more.* not 64x63/);
+    expect(goalsOf(['64x64']).length).toBeGreaterThan(8);
+  });
+
   it('of other shapes are those for shares, 8 points lower', () => {
     const goals = goalsOf(['3072x768', '300x784']);
     expect(goals.length).toBeGreaterThan(8);
@@ -262,7 +291,7 @@ describe('the goals', () => {
         reached: 2,
         cells: 3,
         cell: rows[0],
-        limit: { tile: [8, 2], L1: 0.91, 'network and a call': 0.88, read: 205 },
+        limit: { tile: [8, 2], L1: 0.91, 'without the call': 0.88, read: 205 },
       },
       { name: 'cheap', target: 0.5, unit: 'µs', worst: 0.4, atMost: true },
       { name: 'open', target: null, unit: 'ms', worst: 3 },
@@ -270,7 +299,7 @@ describe('the goals', () => {
       { name: 'read', target: 75, unit: 'GB/s', worst: 70, limit: { reading: 88 } },
     ]).split('\n');
     expect(lines[2]).toMatch(
-      /low .* 90 % peak .* 80 % peak .* 95 % peak .* no, 2 of 3 .*768x768.* tile 8x2, L1 91 % peak, network and a call 88 % peak, L2 read at 205 GB\/s meanwhile$/,
+      /low .* 90 % peak .* 80 % peak .* 95 % peak .* no, 2 of 3 .*768x768.* tile 8x2, L1 91 % peak, without the call 88 % peak, L2 read at 205 GB\/s meanwhile$/,
     );
     expect(lines[3]).toMatch(/cheap .*<= 0.50 µs .*0.40 µs .*yes/);
     expect(lines[4]).toMatch(/open .* - .*3.00 ms$/);
@@ -279,14 +308,29 @@ describe('the goals', () => {
   });
 
   it('are limited by the tile that most of a cell goes through', () => {
-    expect(tileOf('avx512', '64x64', 128, 'rows')).toEqual([12, 2]);
-    expect(tileOf('avx512', '16x16', 32, 'rows')).toEqual([16, 1]);
-    expect(tileOf('avx512', '16x16', 32, 'panels')).toEqual([8, 2]);
-    expect(tileOf('avx512', '8x8', 32, 'panels')).toEqual([8, 2]);
-    expect(tileOf('avx512', '5x5', 128, 'panels')).toEqual([5, 4]);
-    expect(tileOf('avx512', '3x3', 128, 'panels')).toEqual([3, 2]);
-    expect(tileOf('avx2', '16x16', 128, 'rows')).toEqual([6, 2]);
-    expect(tileOf('avx2', '2x2', 128, 'panels')).toBeUndefined();
-    expect(tileOf('neon', '16x16', 128, 'rows')).toBeUndefined();
+    const machine = {
+      tiles: {
+        avx512: {
+          lanes: 16,
+          shapes: [
+            [8, 1],
+            [12, 2],
+            [8, 2],
+            [5, 4],
+          ],
+        },
+        avx2: { lanes: 8, shapes: [[3, 4]] },
+        sse2: { lanes: 4, shapes: [] },
+      },
+    };
+    const tile = (isa: string, kernel: string, outputs: number, batch: number) =>
+      tileOf(machine, isa, { kernel, tile: [outputs, batch] });
+    expect(tile('avx512', 'rows', 32, 12)).toEqual([12, 2]);
+    expect(tile('avx512', 'rows', 16, 8)).toEqual([8, 1]);
+    expect(tile('avx512', 'panels', 8, 32)).toEqual([8, 2]);
+    expect(tile('avx512', 'panels', 5, 64)).toEqual([5, 4]);
+    expect(tile('avx2', 'panels', 3, 32)).toEqual([3, 4]);
+    expect(tile('avx512', 'panels', 7, 32)).toBeUndefined();
+    expect(tile('sse2', 'rows', 16, 6)).toBeUndefined();
   });
 });
