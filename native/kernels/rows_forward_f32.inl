@@ -176,6 +176,11 @@ void CopyLines(const float* x, int64_t in, int64_t rows, float* to, int64_t line
   if (k < in) CopyRows(x + k, in, rows, in - k, to + k * lines, kLanes);
 }
 
+// Weights, a kilobyte of them, of which tiles ask for one line: what lies between the processor fetches ahead
+// by itself then, and to ask for it too takes longer than it saves. Not so in smaller blocks with sums for
+// eight batch rows and more, whose tiles ask for every line.
+constexpr int64_t kAskedApart = 256;
+
 // How the partial sums of a tile take turns: columns do within a block, or the blocks of a row, which may
 // have any number of columns or, where D > 0, exactly D.
 constexpr int kByColumn = 0;
@@ -243,7 +248,7 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
   const int32_t* index = a.w.index;
   const float* bias = a.bias;
   const Activation activation = a.activation;
-  const bool far = U == 1 && a.m >= kRowsInOrder && IsFar(a.w);
+  const bool far = IsFar(a.w);
   for (int64_t row = rows.begin; row < rows.end; row += kStrips) {
     const int64_t out_row = row * r + first;
     const int64_t lanes = tile_rows < out - out_row ? tile_rows : out - out_row;
@@ -260,11 +265,11 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
     const int32_t end = ptr[row + 1];
     const int64_t strip = (end - begin) * size;
     const float* values = a.w.values + first;
-    // The blocks of the next rows, asked for by all tiles of these in equal shares; a line's worth of columns
-    // at a time where a tile is soon done with them, for more would wait for each other.
-    const float* ahead = a.w.values + ptr[row + kStrips] * size;
+    // The first tile asks for weights that come later, those of the next row where there are more tiles; at
+    // the beginning of a block or, where it is soon done with one, of as many columns as a line has.
     const int64_t chunk = B <= 8 && far && c > kLanes ? kLanes : c;
-    const int64_t share = far ? (kStrips * r * chunk / kLanes + tiles - 1) / tiles : 0;
+    const bool all = B >= kRowsInOrder && size < kAskedApart;
+    const int64_t ahead = tiles == 1 ? kAheadWeights : kStrips * strip;
     float* y = a.y + (a.y_lines > 0 ? sample * kLanes + out_row * a.y_lines : sample * out + out_row);
     for (int64_t tile = 0; tile < tiles; ++tile, y += B * y_stride) {
       const Input x = input.From(tile * B);
@@ -301,7 +306,8 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
           const float* next = x.At(index[e + 1 < end ? e + 1 : e] * c);
           asm("" : "+r"(next));
           for (int64_t k = 0;;) {
-            for (int64_t i = 0; i < share; ++i, ahead += kLanes) __builtin_prefetch(ahead, 0, 2);
+            for (int64_t i = 0; far && tile == 0 && (i == 0 || (all && i < size)); i += kLanes)
+              Each<kStrips>(EACH(t) { __builtin_prefetch(p + k * r + t * strip + ahead + i, 0, 2); });
             x.template Block<1, 0>(sum, c - k < chunk ? c - k : chunk, p + k * r, r, strip, at);
             k += chunk;
             if (B > 8 || k >= c) break;
@@ -313,12 +319,14 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
       } else {
         constexpr int kBlocks = D == kByBlock ? U : 1;
         for (; e < end; e += kBlocks) {
+          const float* p = values + e * size;
+          if (far && tile == 0 && e * size % kAskedApart < kBlocks * size)
+            __builtin_prefetch(p + kAheadWeights, 0, 2);
           Each<kBlocks>(EACH(u) {
             if (u > 0 && e + u >= end) return;
             const int64_t column = index[e + u] * c;
             const int64_t depth = in - column < c ? in - column : c;
-            x.template Block<D == kByBlock ? 1 : U, u>(sum, depth, values + (e + u) * size, r, strip,
-                                                       x.At(column));
+            x.template Block<D == kByBlock ? 1 : U, u>(sum, depth, p + u * size, r, strip, x.At(column));
           });
         }
       }
