@@ -26,12 +26,15 @@ function erf(x: number): number {
 
 const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 
+/** The factor of a sigmoid that is as good as zero beyond: the native kernels bound it, and -Infinity is not NaN. */
+const atLeast = (z: number): number => Math.max(z, -88);
+
 /** The function itself, in float64. GELU is the exact form with erf, PyTorch's default. */
 export const activationFunctions: Record<Activation, (z: number) => number> = {
   none: (z) => z,
   relu: (z) => Math.max(z, 0),
   gelu: (z) => 0.5 * z * (1 + erf(z * Math.SQRT1_2)),
-  silu: (z) => z * sigmoid(z),
+  silu: (z) => atLeast(z) * sigmoid(z),
   sigmoid,
   tanh: Math.tanh,
 };
@@ -41,7 +44,7 @@ export const activationDerivatives: Record<Activation, (saved: number) => number
   none: () => 1,
   relu: (y) => (y > 0 ? 1 : 0),
   gelu: (z) => 0.5 * (1 + erf(z * Math.SQRT1_2)) + (z * Math.exp(-0.5 * z * z)) / Math.sqrt(2 * Math.PI),
-  silu: (z) => sigmoid(z) * (1 + z * (1 - sigmoid(z))),
+  silu: (z) => sigmoid(z) * (1 + atLeast(z) * (1 - sigmoid(z))),
   sigmoid: (y) => y * (1 - y),
   tanh: (y) => 1 - y * y,
 };

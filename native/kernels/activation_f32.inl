@@ -51,6 +51,9 @@ inline Vec Erf(Vec x) {
   return Vec::SelectLess(x, Vec::Zero(), Vec::Zero() - y, y);
 }
 
+// Beyond, Exp stays a little above zero, and a product with z would grow again.
+inline Vec AtLeast(Vec z) { return Vec::Max(Vec::Set1(-88.0f), z); }
+
 inline Vec Act(Activation activation, Vec z) {
   switch (activation) {
     case Activation::kRelu:
@@ -58,7 +61,7 @@ inline Vec Act(Activation activation, Vec z) {
     case Activation::kGelu:
       return Vec::Set1(0.5f) * z * (Vec::Set1(1.0f) + Erf(z * Vec::Set1(0.70710678f)));
     case Activation::kSilu:
-      return z * Sigmoid(z);
+      return AtLeast(z) * Sigmoid(z);
     case Activation::kSigmoid:
       return Sigmoid(z);
     case Activation::kTanh:
@@ -76,11 +79,12 @@ inline Vec ActGradient(Activation activation, Vec saved) {
       return Vec::SelectLess(Vec::Zero(), saved, one, Vec::Zero());
     case Activation::kGelu: {
       const Vec cdf = Vec::Set1(0.5f) * (one + Erf(saved * Vec::Set1(0.70710678f)));
-      return Vec::Fma(saved * Vec::Set1(0.39894228f), Exp(saved * saved * Vec::Set1(-0.5f)), cdf);
+      const Vec z = Vec::Min(Vec::Set1(88.0f), AtLeast(saved));
+      return Vec::Fma(z * Vec::Set1(0.39894228f), Exp(z * z * Vec::Set1(-0.5f)), cdf);
     }
     case Activation::kSilu: {
       const Vec s = Sigmoid(saved);
-      return s * Vec::Fma(saved, one - s, one);
+      return s * Vec::Fma(AtLeast(saved), one - s, one);
     }
     case Activation::kSigmoid:
       return saved * (one - saved);

@@ -40,7 +40,7 @@ inline int64_t WeightsOf(const Args& a) {
   return int64_t{a.w.ptr[a.end] - a.w.ptr[a.begin]} * a.w.r * a.w.c;
 }
 
-// Weights that tiles ask for before their turn, in floats: 8 KB, which take memory longer than its latency.
+// How far ahead tiles ask for weights, in floats: to read 8 KB from memory takes longer than its latency.
 constexpr int64_t kAheadWeights = 2048;
 
 #include "activation_f32.inl"

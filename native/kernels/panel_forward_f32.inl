@@ -80,9 +80,10 @@ constexpr int Together(int rows, int sums) {
 }
 constexpr int64_t kMostBlockRows = 4;
 
-// Block rows have streams of weights of their own. Where small blocks' come from beyond L2, beside as many
-// indices, four streams are slower than one, and so are two whose distance, in floats, is about half a page.
-// Blocks of more products for a weight wait for neither. Measured at 2 x 2 and 3 x 3, 384 to 4096 columns and
+// Block rows have streams of weights of their own. Where small blocks' do not stay in L2, beside as many
+// indices and x, four streams, which batches of one vector have, are slower than one, and so are two whose
+// distance, in floats, is about half a page. Blocks of four rows and more, with more products for a weight,
+// wait for neither. Measured at 2 x 2 and 3 x 3, 384 to 4096 columns and
 // 70 to 90 %, Zen 5.
 constexpr int64_t kTogetherFloats = 208 * 1024;
 constexpr int64_t kLeastApart = 384;
@@ -148,7 +149,8 @@ void PanelTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t la
       both = blocks < both ? blocks : both;
     });
     // Two rows ask together for those that follow them: each alone would ask for what the other has read.
-    // Where they have few products to hide it behind, to find out whether to ask is a twentieth of the time.
+    // Those of 2 x 2 have too few products for it, even to look whether to ask costs them a twentieth; nor do
+    // four rows gain by it, of batches that fill one vector.
     const float* later = values + w.ptr[row + P] * size;
     for (; both > 0; --both) {
       if (P == 2 && R > 2 && far) {

@@ -176,9 +176,10 @@ void CopyLines(const float* x, int64_t in, int64_t rows, float* to, int64_t line
   if (k < in) CopyRows(x + k, in, rows, in - k, to + k * lines, kLanes);
 }
 
-// Weights, a kilobyte of them, of which tiles ask for one line: what lies between the processor fetches ahead
-// by itself then, and to ask for it too takes longer than it saves. Not so in smaller blocks with sums for
-// eight batch rows and more, whose tiles ask for every line.
+// Weights, a kilobyte, from which on it is enough to ask for one line: what lies between the processor
+// fetches ahead by itself then, and to ask for it too takes longer than it saves. Tiles of few batch rows ask
+// for a line of every kilobyte, others at the beginning of a block, of all its lines where it is smaller:
+// fewer hinder what fetches ahead. Blocks of constant width are too small to ask.
 constexpr int64_t kAskedApart = 256;
 
 // How the partial sums of a tile take turns: columns do within a block, or the blocks of a row, which may
@@ -306,7 +307,7 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
           const float* next = x.At(index[e + 1 < end ? e + 1 : e] * c);
           asm("" : "+r"(next));
           for (int64_t k = 0;;) {
-            for (int64_t i = 0; far && tile == 0 && (i == 0 || (all && i < size)); i += kLanes)
+            for (int64_t i = 0; far && tile == 0 && (i == 0 || (all && i < chunk * r)); i += kLanes)
               Each<kStrips>(EACH(t) { __builtin_prefetch(p + k * r + t * strip + ahead + i, 0, 2); });
             x.template Block<1, 0>(sum, c - k < chunk ? c - k : chunk, p + k * r, r, strip, at);
             k += chunk;

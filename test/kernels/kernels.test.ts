@@ -290,6 +290,24 @@ describe.each(implementations)('$isa', (k) => {
     expect(await pending).toEqual(out);
   });
 
+  it('activations and their slopes go to their limits', () => {
+    const one = BsrMatrix.fromDense(Float32Array.of(1), new BlockGrid([1, 1], [1, 1]));
+    const x = Float32Array.of(-3e38, -1e30, -1e4, -100, 100, 1e4, 1e30, 3e38);
+    for (const activation of ['gelu', 'silu', 'sigmoid', 'tanh'] as const) {
+      const y = junk(x.length);
+      k.packLayer(one, null, activation, 1).forward(x, x.length, y);
+      const slope = new Float32Array(x.length).fill(1);
+      k.activationGradient(activation, activation === 'gelu' || activation === 'silu' ? x : y, slope);
+      const unbounded = activation === 'gelu' || activation === 'silu';
+      const low = activation === 'tanh' ? -1 : 0;
+      for (const [i, z] of x.entries()) {
+        if (z > 0 && unbounded) expect(y[i]).toBe(z);
+        else expect(y[i]).toBeCloseTo(z > 0 ? 1 : low, 30);
+        expect(slope[i]).toBeCloseTo(z > 0 && unbounded ? 1 : 0, 30);
+      }
+    }
+  });
+
   it('a NaN or Inf reaches only the outputs that use it', () => {
     for (const m of [1, 4, 16, 40])
       for (const block of [4, 5, 16, 32]) {
