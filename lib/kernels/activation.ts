@@ -26,7 +26,7 @@ function erf(x: number): number {
 
 const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 
-/** The factor of a sigmoid that is as good as zero beyond: the native kernels bound it, and -Infinity is not NaN. */
+/** What a sigmoid as good as zero is multiplied by, bounded as in native code, so that -Infinity gives 0 and not NaN. */
 const atLeast = (z: number): number => Math.max(z, -88);
 
 /** The function itself, in float64. GELU is the exact form with erf, PyTorch's default. */

@@ -290,6 +290,17 @@ describe.each(implementations)('$isa', (k) => {
     expect(await pending).toEqual(out);
   });
 
+  it('SiLU and its slope are zero at -Infinity', () => {
+    const one = BsrMatrix.fromDense(Float32Array.of(1), new BlockGrid([1, 1], [1, 1]));
+    const x = Float32Array.of(Number.NEGATIVE_INFINITY);
+    const y = junk(1);
+    k.packLayer(one, null, 'silu', 1).forward(x, 1, y);
+    const slope = Float32Array.of(1);
+    k.activationGradient('silu', x, slope);
+    expect(y[0]).toBeCloseTo(0, 30);
+    expect(slope[0]).toBeCloseTo(0, 30);
+  });
+
   it('activations and their slopes go to their limits', () => {
     const one = BsrMatrix.fromDense(Float32Array.of(1), new BlockGrid([1, 1], [1, 1]));
     const x = Float32Array.of(-3e38, -1e30, -1e4, -100, 100, 1e4, 1e30, 3e38);
