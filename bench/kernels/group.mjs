@@ -1,7 +1,7 @@
 /** One group of the grid: a shape in blocks of one shape, at every sparsity, against its peers. */
 import { BlockGrid, BlockMask, BsrLinear, BsrMatrix, CsrMatrix } from '../../dist/index.js';
 import { pair } from './grid.mjs';
-import { check, denseProduct, interleave, randomMask, randoms } from './measure.mjs';
+import { check, denseProduct, interleave, interleaveQuietly, randomMask, randoms } from './measure.mjs';
 import { timed } from './peers.mjs';
 
 /** Half of this kind of machine's L2: all of it stays there. */
@@ -137,9 +137,10 @@ async function peerCandidate(what, peer, problem, expected) {
  * varied, l2 in GB/s what is read from there meanwhile, all null when they cannot be measured; kernel and tile are what
  * `explain` says of the layer alone, networkKernel what serves it in the network; storedDense whether the layer holds
  * the blocks that are gone, too, in larger ones; times are microseconds. `read`, at one batch row and of layers beyond
- * L2, is that of reading the packed bytes once, and nothing else.
+ * L2, is that of reading the packed bytes once, and nothing else. With `quiet`, { rate }, the best rate of reading L2 by
+ * so many threads so far, each batch is of its quietest run.
  */
-export async function* measureGroup(group, shared, { kernels, machine, isa, peers }) {
+export async function* measureGroup(group, shared, { kernels, machine, isa, peers, quiet }) {
   const { threads, batches, sparsities, batchHint } = group;
   const shape = pair(group.shape);
   const [n, k] = shape;
@@ -188,7 +189,11 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
       }
     }
     const names = [...candidates.keys()];
-    const measured = await interleave([...candidates.values()], threads);
+    const list = [...candidates.values()];
+    const l2Of = (run) => (L2_BYTES * threads) / run[names.indexOf('L2')].median / 1e3;
+    const measured = quiet
+      ? await interleaveQuietly(list, threads, l2Of, quiet)
+      : await interleave(list, threads);
     const times = new Map(names.map((name, i) => [name, measured[i].median]));
     const kernelNames = {};
     for (const [name, { close, kernel }] of candidates) {
@@ -212,7 +217,7 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
         work: 2 * matrix.density * n * k * m,
         denseWork: 2 * n * k * m,
         peak: machine ? (machine.fmaFlops(isa) * threads) / times.get('peak') / 1e3 : null,
-        l2: machine ? (L2_BYTES * threads) / times.get('L2') / 1e3 : null,
+        l2: machine ? l2Of(measured) : null,
         spread: machine ? measured[names.indexOf('peak')].spread : null,
         kernel,
         tile,

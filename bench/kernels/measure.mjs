@@ -53,6 +53,25 @@ export async function interleave(candidates, threads) {
   });
 }
 
+const MOST_RUNS = 5;
+const QUIET = 0.95;
+
+/**
+ * The quietest run of `interleave`: `rate` of a run says how fast something went that slows when others use the
+ * machine, and nothing of what is compared. Another run, up to five, while that is less than 95 % of the best so far,
+ * `best.rate`, which later calls go on with.
+ */
+export async function interleaveQuietly(candidates, threads, rate, best) {
+  let quietest;
+  for (let run = 0; run < MOST_RUNS; run++) {
+    const measured = await interleave(candidates, threads);
+    best.rate = Math.max(best.rate, rate(measured));
+    if (quietest === undefined || rate(measured) > rate(quietest)) quietest = measured;
+    if (rate(quietest) >= QUIET * best.rate) break;
+  }
+  return quietest;
+}
+
 let state = 1;
 export function random() {
   state = (Math.imul(state, 1664525) + 1013904223) >>> 0;

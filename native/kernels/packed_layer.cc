@@ -21,8 +21,8 @@ constexpr int64_t kParallelLayerWork = 400 * 1000;
 constexpr int64_t kExchangeWork = 80;
 
 // Batch rows that a chain of row-major layers takes at a time on one thread: whole tiles, and so few that
-// what they read and write leaves weights room in half a megabyte. Threads that share the batch take a part
-// of it each, of kPanel rows at most.
+// what they read and write leaves weights half of an L2 of a megabyte. Threads that share the batch take a
+// part of it each, of kPanel rows at most.
 constexpr int64_t kChainRows = 48;
 
 // Panels repay transposing a number of x or y where there is so much work for a batch row: they save about a

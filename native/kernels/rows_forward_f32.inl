@@ -130,13 +130,15 @@ inline __attribute__((noinline)) void CopyRows(const float* from, int64_t from_s
   }
 }
 
-// Weights that tiles of one kind go through before the next kind does: half of the smallest L2.
+// Weights that tiles of one kind go through before the next kind does: 128 KB, half of the smallest L2 there
+// is.
 constexpr int64_t kSpanWeights = 32 * 1024;
 
 // Whether tiles can take x from a copy. Where a vector is a line and there are 32 registers those of single
 // vectors have 24 batch rows, more than there are registers to point at them in place.
 constexpr bool kCopies = Vec::kUnrolled && kHalves == 1;
-// Weights for each column of x from which on a copy is worth its time: where the two met when measured.
+// Weights for each column of x from which on a copy is worth its time: where the two met when measured. 768
+// outputs have 77 at 90 % sparsity.
 constexpr int64_t kLeastUses = 64;
 // Smaller batches fill no tile of more than twelve; blocks of fewer columns leave the address to one pointer
 // for too short a loop.
@@ -407,7 +409,7 @@ constexpr bool HasTile(int batch) {
 }
 
 // How many of the `left` batch rows they take: all that fit, less one where two smaller tiles take the rest
-// evenly.
+// evenly: 16 rows are two tiles of 8, not one of 12 and one of 4.
 constexpr int64_t TilesIn(int64_t left, int batch) {
   const bool halves = batch == 24 || batch == 12 || batch == 6;
   return left / batch - (halves && left >= batch && left % batch * 3 == batch);
