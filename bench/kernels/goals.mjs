@@ -122,7 +122,7 @@ export const GOALS = [
   goal('the same, 4096x4096', 0.85, 'x library', overLibrary, {
     shape: ['4096x4096'],
     block: ['32x32'],
-    batch: [32, 128],
+    batch: [32, 128, 512],
     sparsity: [0],
   }),
 ];

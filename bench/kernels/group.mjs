@@ -133,12 +133,12 @@ async function peerCandidate(what, peer, problem, expected) {
 /**
  * The rows of one group: for each batch and sparsity { shape, block, threads, batch, sparsity, density, work,
  * denseWork, peak, l2, spread, kernel, tile, networkKernel, batchHint?, packedBytes, storedDense, bsrBytes, kernels, ours, network, dense, sparse,
- * read? }. Work is floating-point operations on the blocks that are left; peak is in GFLOP/s and spread how much it
+ * read?, runs? }. Work is floating-point operations on the blocks that are left; peak is in GFLOP/s and spread how much it
  * varied, l2 in GB/s what is read from there meanwhile, all null when they cannot be measured; kernel and tile are what
  * `explain` says of the layer alone, networkKernel what serves it in the network; storedDense whether the layer holds
  * the blocks that are gone, too, in larger ones; times are microseconds. `read`, at one batch row and of layers beyond
  * L2, is that of reading the packed bytes once, and nothing else. With `quiet`, { rate }, the best rate of reading L2 by
- * so many threads so far, each batch is of its quietest run.
+ * so many threads so far, each batch is of the quietest of so many `runs`.
  */
 export async function* measureGroup(group, shared, { kernels, machine, isa, peers, quiet }) {
   const { threads, batches, sparsities, batchHint } = group;
@@ -191,9 +191,9 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
     const names = [...candidates.keys()];
     const list = [...candidates.values()];
     const l2Of = (run) => (L2_BYTES * threads) / run[names.indexOf('L2')].median / 1e3;
-    const measured = quiet
+    const { measured, runs } = quiet
       ? await interleaveQuietly(list, threads, l2Of, quiet)
-      : await interleave(list, threads);
+      : { measured: await interleave(list, threads) };
     const times = new Map(names.map((name, i) => [name, measured[i].median]));
     const kernelNames = {};
     for (const [name, { close, kernel }] of candidates) {
@@ -219,6 +219,7 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
         peak: machine ? (machine.fmaFlops(isa) * threads) / times.get('peak') / 1e3 : null,
         l2: machine ? l2Of(measured) : null,
         spread: machine ? measured[names.indexOf('peak')].spread : null,
+        ...(quiet && { runs }),
         kernel,
         tile,
         networkKernel: network.kernel,

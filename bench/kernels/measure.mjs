@@ -21,7 +21,7 @@ async function callsOfSample({ time }) {
  * Median microseconds of one call of each candidate, `{ time(calls), settle? }`: time gives milliseconds, or a
  * promise of them; settle is how many milliseconds its threads need to fall asleep. They take turns, so that a
  * change of clock speed meets all alike, and each warms its own data before a sample. `spread` of each is how far
- * its samples lie apart, the middle half of them, as a share of the median: what else runs on the machine shows.
+ * its samples lie apart, but for the quarter at either end, as a share of the median: what else runs on the machine shows.
  */
 export async function interleave(candidates, threads) {
   const settle = async ({ settle = 1 }) => {
@@ -57,19 +57,18 @@ const MOST_RUNS = 5;
 const QUIET = 0.95;
 
 /**
- * The quietest run of `interleave`: `rate` of a run says how fast something went that slows when others use the
- * machine, and nothing of what is compared. Another run, up to five, while that is less than 95 % of the best so far,
- * `best.rate`, which later calls go on with.
+ * The quietest run of `interleave`, and of how many: { measured, runs }. Others who use the machine slow some things
+ * more than what is compared; `rate` tells the speed of one of those in a run. While it is less than 95 % of the best so
+ * far, `best.rate`, there is another run, up to five; later calls go on with `best`.
  */
 export async function interleaveQuietly(candidates, threads, rate, best) {
-  let quietest;
-  for (let run = 0; run < MOST_RUNS; run++) {
-    const measured = await interleave(candidates, threads);
-    best.rate = Math.max(best.rate, rate(measured));
-    if (quietest === undefined || rate(measured) > rate(quietest)) quietest = measured;
-    if (rate(quietest) >= QUIET * best.rate) break;
+  let measured;
+  for (let runs = 1; ; runs++) {
+    const run = await interleave(candidates, threads);
+    best.rate = Math.max(best.rate, rate(run));
+    if (measured === undefined || rate(run) > rate(measured)) measured = run;
+    if (runs === MOST_RUNS || rate(measured) >= QUIET * best.rate) return { measured, runs };
   }
-  return quietest;
 }
 
 let state = 1;

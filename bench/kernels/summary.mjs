@@ -31,21 +31,23 @@ export function derive(row) {
 
 /**
  * The sparsity, in per cent, from which on the layer is faster than the fastest dense, between measured points
- * along a straight line of time against sparsity. The least of them when it always is, null when it never is; a layer
- * that is stored dense is not. Rows of one shape, block, batch and number of threads.
+ * along a straight line of time against sparsity. The least of them when it always is, null when it never is. A layer
+ * that is stored dense is not, and says nothing of where blocks begin to be faster: after one it is the next point.
+ * Rows of one shape, block, batch and number of threads.
  */
 export function breakEven(rows, layout = 'ours') {
   const points = rows
     .map((row) => {
       const over = row[layout] - fastestDense(row)[1];
-      // A layer that is stored dense wins or loses by chance alone.
-      return { sparsity: 100 * (1 - row.density), over: row.storedDense ? Math.max(0, over) : over };
+      return { sparsity: 100 * (1 - row.density), over, storedDense: row.storedDense };
     })
     .sort((a, b) => a.sparsity - b.sparsity);
-  const last = points.findLastIndex(({ over }) => over >= 0);
+  // One that is stored dense wins or loses by chance alone.
+  const last = points.findLastIndex(({ over, storedDense }) => storedDense || over >= 0);
   if (last === points.length - 1) return null;
   if (last < 0) return points[0].sparsity;
   const [slow, fast] = [points[last], points[last + 1]];
+  if (slow.storedDense) return fast.sparsity;
   return slow.sparsity + ((fast.sparsity - slow.sparsity) * slow.over) / (slow.over - fast.over);
 }
 
@@ -99,14 +101,14 @@ export function groupTable(rows) {
 
 /** The line above it. */
 export function groupTitle([row]) {
-  const { shape, block, batch, threads, peak, l2, spread, denseGflops, dense } = row;
+  const { shape, block, batch, threads, peak, l2, spread, runs = 1, denseGflops, dense } = row;
   const libraries = Object.keys(dense)
     .map((name) => `${name} ${significant(dense[name])} µs (${significant(denseGflops[name])} GFLOP/s)`)
     .join(', ');
   const most =
     peak === null
       ? ''
-      : `; peak ${significant(peak)} GFLOP/s, L2 read at ${significant(l2)} GB/s${spread > 0.1 ? `; the peak varied by ${percent(spread, 0)}: the machine is not quiet` : ''}`;
+      : `; peak ${significant(peak)} GFLOP/s, L2 read at ${significant(l2)} GB/s${runs > 1 ? `, the quietest of ${runs} runs` : ''}${spread > 0.1 ? `; the peak varied by ${percent(spread, 0)}: the machine is not quiet` : ''}`;
   return `${shape} in ${block}, M = ${batch}, ${threadsText(threads)}${most}\ndense: ${libraries}`;
 }
 

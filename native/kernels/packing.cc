@@ -10,7 +10,7 @@ namespace {
 
 int64_t Ceil(int64_t value, int64_t step) { return (value + step - 1) / step; }
 
-// Of a matrix with all its blocks: as long as a few lines of x, and as tall as the row-major tile.
+// Of a matrix with all its blocks: as long as a few lines of x, and as tall as the tallest row-major tile.
 constexpr int64_t kDenseColumns = 32;
 constexpr int64_t kDenseRows = 32;
 // All its rows have the same columns: it counts as blocks of two tiles, tall on every instruction set.
@@ -65,11 +65,18 @@ double CostFor(int64_t r, int64_t c, int64_t batch_hint) {
   return costs.many * (r % 16 == 0 ? 1 : PanelWaste(batch_hint));
 }
 
+// Weights of the blocks, without the strips of the last ones that lie below the matrix.
+int64_t StoredWeights(const BsrView& w) {
+  const int64_t last = Ceil(w.n, w.r) - 1;
+  const int64_t rows = std::min(w.r, Ceil(w.n - last * w.r, kDenseRows) * kDenseRows);
+  return (w.crow[last] * w.r + (w.crow[last + 1] - w.crow[last]) * rows) * w.c;
+}
+
 // Single weights stay as they are: that is CSR, which is there to be compared with.
 // Small matrices pay for the padding of dense; the same decision on every instruction set, for the same bits.
 bool DenseIsFaster(const BsrView& w, int64_t batch_hint) {
-  if (w.r * w.c == 1) return false;
-  const double stored = static_cast<double>(w.crow[Ceil(w.n, w.r)]) * static_cast<double>(w.r * w.c);
+  if (w.r * w.c == 1 || w.n == 0) return false;
+  const auto stored = static_cast<double>(StoredWeights(w));
   const double dense =
       static_cast<double>(Ceil(w.n, kLanes) * kLanes * Ceil(w.k, kDenseColumns) * kDenseColumns);
   return stored * CostFor(w.r, w.c, batch_hint) > dense;
