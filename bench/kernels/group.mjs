@@ -132,9 +132,9 @@ async function peerCandidate(what, peer, problem, expected) {
 
 /**
  * The rows of one group: for each batch and sparsity { shape, block, threads, batch, sparsity, density, work,
- * denseWork, peak, l2, spread, kernel, tile, networkKernel, batchHint?, packedBytes, storedDense, bsrBytes, kernels, ours, network, dense, sparse,
- * read?, runs? }. Work is floating-point operations on the blocks that are left; peak is in GFLOP/s and spread how much it
- * varied, l2 in GB/s what is read from there meanwhile, all null when they cannot be measured; kernel and tile are what
+ * denseWork, peak, l2, spread, kernel, tile, networkKernel, batchHint?, packedBytes, storedDense, bsrBytes, kernels,
+ * ours, network, dense, sparse, read?, runs? }. Work is floating-point operations on the blocks that are left; peak is
+ * in GFLOP/s and spread how much it varied, l2 in GB/s what is read from there meanwhile, all null when they cannot be measured; kernel and tile are what
  * `explain` says of the layer alone, networkKernel what serves it in the network; storedDense whether the layer holds
  * the blocks that are gone, too, in larger ones; times are microseconds. `read`, at one batch row and of layers beyond
  * L2, is that of reading the packed bytes once, and nothing else. With `quiet`, { rate }, the best rate of reading L2 by

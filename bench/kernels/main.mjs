@@ -23,11 +23,11 @@ within a network of eleven that have the same weights, its activations left as t
 square takes turns with one of the transposed shape, and the time is their mean. Like those of
 \`ours\`, its weights lie in the cache they fit in, where a network of other layers may find them in the next. Peers
 are timed without JavaScript (but for onnxruntime-node, which has no other way), on operands of their own, packed
-beforehand where the library can. Times are medians; every result is checked first, of networks three rows. A kernel with \`dense\` after it
-holds the blocks that are gone, too, as larger ones (see batchHint of BsrLinear). Beside the peak stands the rate at
-which L2 is read in the same run, both by the kernels' instruction set where it is one of SIMD: on machines that are
-shared it falls when others work, and all that reads L2 with it, while the peak stays. --goals measures a batch again
-then. Peers that are not installed are left out:
+beforehand where the library can. Times are medians; every result is checked first, of networks three rows. A kernel
+with \`dense\` after it holds the blocks that are gone, too, as larger ones (see batchHint of BsrLinear). Beside the
+peak stands the rate at which L2 is read in the same run, both by the kernels' instruction set where it is one of SIMD:
+on machines that are shared it falls when others work, and all that reads L2 with it, while the peak stays. --goals
+measures a batch again then. Peers that are not installed are left out:
 
     npm install --prefix bench                                                    onnxruntime-node
     apt-get install libopenblas-dev libdnnl-dev libxsmm-dev libblis-dev           OpenBLAS, oneDNN, LIBXSMM, BLIS

@@ -21,7 +21,8 @@ async function callsOfSample({ time }) {
  * Median microseconds of one call of each candidate, `{ time(calls), settle? }`: time gives milliseconds, or a
  * promise of them; settle is how many milliseconds its threads need to fall asleep. They take turns, so that a
  * change of clock speed meets all alike, and each warms its own data before a sample. `spread` of each is how far
- * its samples lie apart, but for the quarter at either end, as a share of the median: what else runs on the machine shows.
+ * its samples lie apart, but for the quarter at either end, as a share of the median: what else runs on the machine
+ * shows.
  */
 export async function interleave(candidates, threads) {
   const settle = async ({ settle = 1 }) => {

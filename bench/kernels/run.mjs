@@ -39,8 +39,8 @@ function bandwidth(machine, isa, threads) {
     Object.entries(LEVELS).map(([level, all]) => {
       const bytes = level === 'L2' ? all : all / threads;
       const calls = Math.ceil(READ_BYTES / READINGS / bytes);
-      const rates = Array.from({ length: READINGS }, () => machine.read(isa, threads, bytes, calls));
-      return [level, (bytes * calls * threads) / Math.min(...rates) / 1e6];
+      const times = Array.from({ length: READINGS }, () => machine.read(isa, threads, bytes, calls));
+      return [level, (bytes * calls * threads) / Math.min(...times) / 1e6];
     }),
   );
 }

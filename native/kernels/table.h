@@ -41,8 +41,8 @@ constexpr int64_t Lines(int64_t rows) { return rows | 1; }
 constexpr int64_t LinesFloats(int64_t columns, int64_t rows) {
   return (columns + kLanes - 1) / kLanes * kLanes * Lines(rows);
 }
-// Batch rows that are copied by lines at a time: a panel, of wide layers fewer, for a megabyte at most, the
-// L2 of servers with AVX-512, the one set that copies.
+// Batch rows that are copied by lines at a time: a panel, of wide layers fewer, for a megabyte, the L2 of
+// servers with AVX-512, the one set that copies; a line of them at least.
 constexpr int64_t CopiedRows(int64_t columns) {
   int64_t rows = kPanel;
   while (rows > kLanes && rows * columns > 256 * 1024) rows /= 2;
