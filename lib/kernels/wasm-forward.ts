@@ -10,8 +10,13 @@ import { LANES, TILE_ROWS, type Tile, tileModule, tileVectors } from './wasm-til
 /** Batch rows of a panel: whole tiles of any height. */
 const PANEL_STEP = LANES * tileVectors(1);
 const PANEL_ROWS = 4 * PANEL_STEP;
-/** Bytes of weights in memory at a time, unless one block row has more. */
+/**
+ * Bytes in memory at a time of x, unless PANEL_STEP batch rows have more, and of weights and of y, unless one block row
+ * has more.
+ */
+const X_BYTES = 1 << 19;
 const WEIGHT_BYTES = 1 << 20;
+const Y_BYTES = 1 << 19;
 /** Bytes of everything, which a process without native code can spare. */
 const MOST_BYTES = 1 << 28;
 const PAGE = 1 << 16;
@@ -82,19 +87,21 @@ function grow(loaded: Module, bytes: number): boolean {
   return true;
 }
 
-/** The end of the block rows from `begin` on that have no more than WEIGHT_BYTES, one at least. */
-function chunkEnd(crow: Int32Array, begin: number, blockBytes: number): number {
+/** The end of the block rows from `begin` on that go together: no more than WEIGHT_BYTES, nor than `most`, one at least. */
+function chunkEnd(crow: Int32Array, begin: number, blockBytes: number, most: number): number {
+  const last = Math.min(crow.length - 1, begin + most);
   let end = begin + 1;
-  while (end + 1 < crow.length && (crow[end + 1] - crow[begin]) * blockBytes <= WEIGHT_BYTES) end++;
+  while (end < last && (crow[end + 1] - crow[begin]) * blockBytes <= WEIGHT_BYTES) end++;
   return end;
 }
 
 /** The module, and where in its memory what a product needs begins, in bytes; x begins at 0. */
 interface Room {
   readonly loaded: Module;
-  /** Batch rows of a panel, and features of x in it. */
+  /** Batch rows of a panel, features of x in it, and block rows whose y it holds. */
   readonly widest: number;
   readonly columns: number;
+  readonly most: number;
   readonly yAt: number;
   readonly weightsAt: number;
   readonly offsetsAt: number;
@@ -107,22 +114,24 @@ function makeRoom({ shape, blockShape, crowIndices: crow }: BsrArrays, m: number
   const [r, c] = blockShape;
   const blockRows = crow.length - 1;
   const blockBytes = 4 * r * c;
+  // Columns of x that the last blocks reach beyond the edge are zeros, like their weights.
+  const columns = Math.ceil(shape[1] / c) * c;
+  let widest = Math.min(PANEL_ROWS, Math.ceil(m / PANEL_STEP) * PANEL_STEP);
+  while (widest > PANEL_STEP && 4 * columns * widest > X_BYTES) widest -= PANEL_STEP;
+  const most = Math.max(1, Math.floor(Y_BYTES / (4 * r * widest)));
   let mostBlocks = 0;
   let mostRows = 0;
   for (let begin = 0; begin < blockRows; ) {
-    const end = chunkEnd(crow, begin, blockBytes);
+    const end = chunkEnd(crow, begin, blockBytes, most);
     mostBlocks = Math.max(mostBlocks, crow[end] - crow[begin]);
     mostRows = Math.max(mostRows, end - begin);
     begin = end;
   }
-  const widest = Math.min(PANEL_ROWS, Math.ceil(m / PANEL_STEP) * PANEL_STEP);
-  // Columns of x that the last blocks reach beyond the edge are zeros, like their weights.
-  const columns = Math.ceil(shape[1] / c) * c;
   const yAt = 4 * columns * widest;
   const weightsAt = yAt + 4 * mostRows * r * widest;
   const offsetsAt = weightsAt + mostBlocks * blockBytes;
   if (!grow(loaded, offsetsAt + 4 * mostBlocks)) return null;
-  return { loaded, widest, columns, yAt, weightsAt, offsetsAt };
+  return { loaded, widest, columns, most, yAt, weightsAt, offsetsAt };
 }
 
 /** Whether `wasmForward` computes a product of m batch rows; it takes the memory for it. */
@@ -141,7 +150,7 @@ export function wasmForward(
 ): boolean {
   const room = makeRoom(w, m);
   if (room === null) return false;
-  const { widest, columns, yAt, weightsAt, offsetsAt } = room;
+  const { widest, columns, most, yAt, weightsAt, offsetsAt } = room;
   const { tiles, floats, ints } = room.loaded;
   const n = w.shape[0];
   const k = w.shape[1];
@@ -156,7 +165,7 @@ export function wasmForward(
     const width = Math.ceil(rows / PANEL_STEP) * PANEL_STEP;
     toPanel(x, first * k, rows, k, floats, width, columns);
     for (let begin = 0; begin < blockRows; ) {
-      const end = chunkEnd(crow, begin, blockBytes);
+      const end = chunkEnd(crow, begin, blockBytes, most);
       // All of them stay where they are for the whole batch.
       if (end - begin < blockRows)
         floats.set(w.values.subarray(crow[begin] * r * c, crow[end] * r * c), weightsAt / 4);

@@ -34,12 +34,18 @@ class AlignedFloats {
 
   // At least `count` floats; what was there is lost.
   float* Reserve(int64_t count) {
-    if (count > count_) *this = AlignedFloats(count);
+    if (count > count_) Grow(count);
     return data_;
   }
 
  private:
   static constexpr std::align_val_t kAlign{64};
+
+  // Out of line, for the sake of those that have no need to.
+  __attribute__((noinline)) void Grow(int64_t count) {
+    *this = AlignedFloats();  // not both at a time
+    *this = AlignedFloats(count);
+  }
 
   // Weights of many megabytes are more pages of 4 KB than processors keep addresses of, and what fetches
   // ahead stops at each. Huge ones only where they lie wholly inside, so they cost hardly any memory; a

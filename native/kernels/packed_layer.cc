@@ -22,12 +22,18 @@ constexpr int64_t kExchangeWork = 80;
 
 // Batch rows that a chain of row-major layers takes at a time on one thread: whole tiles, and so few that
 // what they read and write leaves weights half of an L2 of a megabyte. Threads that share the batch take a
-// part of it each, of kPanel rows at most.
+// part of it each, of kPanel rows at most. Of wide layers as many as that L2 holds; but fewer than
+// kLeastChainRows would read weights, which are from beyond it then, so often that they wait for them:
+// 8192 x 8192 at 90 % takes a tenth longer by 16 rows than by 48, with AVX2 on Zen 3.
 constexpr int64_t kChainRows = 48;
+constexpr int64_t kLeastChainRows = 32;
 
 // Panels repay transposing a number of x or y where there is so much work for a batch row: they save about a
 // fifth of it.
 constexpr int64_t kTransposeWork = 32;
+
+// Outputs of a layer alone that scratch holds at a time, in floats: half of the smallest L2 there is.
+constexpr int64_t kOutFloats = 32 * 1024;
 
 // Scratch of the calling thread, kept for its next call.
 thread_local AlignedFloats scratch_in;
@@ -75,8 +81,9 @@ bool PackedLayer::UsesRows(int64_t m, double work, int64_t features) const {
   if (m < kRowsInOrder) return m < (r() >= 8 ? kRowsInOrder : 5);
   if (table_->row_tile == 0 || r() % table_->lanes != 0) return false;
   if (r() < kLanes) return m <= 12;
-  // Several tiles, or whole ones of which a quarter is empty at most.
-  const bool fills = m >= kPanel || (m > 3 * kLanes / 2 && PadBatch(m) % TileBatch() == 0);
+  // Several tiles, or whole ones of which a quarter is empty at most, in panels that hold them.
+  const bool fills =
+      PanelRows() >= TileBatch() && (m >= kPanel || (m > 3 * kLanes / 2 && PadBatch(m) % TileBatch() == 0));
   const bool repays = work >= static_cast<double>(kTransposeWork * features * m);
   return r() >= table_->row_tile || !fills || !repays || !ShufflesFast();
 }
@@ -106,7 +113,7 @@ std::string PackedLayer::Reason(int64_t m) const {
 Tile PackedLayer::TileFor(int64_t m) const {
   if (n_ == 0 || m == 0) return {0, 0};
   if (UsesRows(m)) return table_->rows_tile(RowsArgs(nullptr, m, nullptr));
-  return table_->panel_tile(std::min(r(), n_), std::min(PadBatch(m), TileBatch()));
+  return table_->panel_tile(std::min(r(), n_), std::min(PadBatch(m), PanelRows()));
 }
 
 double PackedLayer::Work(int64_t m) const {
@@ -166,16 +173,11 @@ void PackedLayer::ForwardRows(const float* x, int64_t m, int64_t x_lines, float*
 }
 
 int64_t PackedLayer::PartBegin(int64_t part, int64_t parts) const {
-  const int64_t rows = static_cast<int64_t>(blocks_.ptr.size()) - 1;
-  return std::min(n_, RowSplit(blocks_.ptr.data(), rows, part, parts) * r());
+  return RowSplit(blocks_.ptr.data(), static_cast<int64_t>(blocks_.ptr.size()) - 1, part, parts);
 }
 
-void PackedLayer::ForwardPanel(const float* x, float* y, int64_t width, int64_t part, int64_t parts) const {
-  const int64_t rows = static_cast<int64_t>(blocks_.ptr.size()) - 1;
-  PanelForwardArgs args{View(), has_bias_ ? bias_.data() : nullptr, activation_, x, y, width, 0, 0};
-  args.begin = RowSplit(blocks_.ptr.data(), rows, part, parts);
-  args.end = RowSplit(blocks_.ptr.data(), rows, part + 1, parts);
-  table_->panel_forward(args);
+void PackedLayer::ForwardPanel(const float* x, float* y, int64_t width, int64_t begin, int64_t end) const {
+  table_->panel_forward({View(), has_bias_ ? bias_.data() : nullptr, activation_, x, y, width, begin, end});
 }
 
 void PackedLayer::Forward(const float* x, int64_t m, float* y) const {
@@ -191,7 +193,8 @@ struct ChainJob {
   const float* x;
   int64_t m;
   float* y;
-  int64_t widest;
+  int64_t widest;  // of the activations that scratch holds; and of a layer's x and y together
+  int64_t both;
   int64_t rows;  // a panel
   int threads;
 };
@@ -225,8 +228,28 @@ float* PanelOf(const ChainJob& job, const PanelRows& at) {
   return panel;
 }
 
+// One panel through a layer alone, a part of its block rows from x to y: a core that copies all of x by
+// itself waits less than for panels that another core has just written. Outputs leave for y as they come.
+void RunPanelPart(const ChainJob& job, int64_t panel, int64_t part, int64_t parts) {
+  const PackedLayer& layer = *job.layers[0];
+  const PanelRows at = RowsOfPanel(job, panel);
+  const float* in = PanelOf(job, at);
+  const int64_t fits = kOutFloats / (job.rows * layer.r());
+  const int64_t step = std::max<int64_t>(1, fits - fits % kMostBlockRows);
+  float* out = scratch_out.Reserve(std::min(step * layer.r(), layer.n()) * job.rows);
+  const int64_t end = layer.PartBegin(part + 1, parts);
+  for (int64_t begin = layer.PartBegin(part, parts); begin < end; begin += step) {
+    const int64_t next = std::min(begin + step, end);
+    const int64_t first = begin * layer.r();
+    layer.ForwardPanel(in, out - first * at.width, at.width, begin, next);
+    layer.table().from_panel(out, at.width, at.count, std::min(next * layer.r(), layer.n()) - first,
+                             job.y + at.row * layer.n() + first, layer.n());
+  }
+}
+
 // One panel through every layer. `threads` split a layer's block rows; with several panels they split those.
 void RunPanel(const ChainJob& job, int64_t panel, int threads) {
+  if (job.count == 1) return RunPanelPart(job, panel, 0, 1);
   const PackedLayer& last = *job.layers[job.count - 1];
   const PanelRows at = RowsOfPanel(job, panel);
   float* in = PanelOf(job, at);
@@ -237,26 +260,13 @@ void RunPanel(const ChainJob& job, int64_t panel, int threads) {
         part.parts, threads,
         [](void* context, int64_t index) {
           const LayerPart& p = *static_cast<const LayerPart*>(context);
-          p.layer->ForwardPanel(p.x, p.y, p.width, index, p.parts);
+          p.layer->ForwardPanel(p.x, p.y, p.width, p.layer->PartBegin(index, p.parts),
+                                p.layer->PartBegin(index + 1, p.parts));
         },
         &part);
     std::swap(in, out);
   }
   last.table().from_panel(in, at.width, at.count, last.n(), job.y + at.row * last.n(), last.n());
-}
-
-// One panel through a layer alone, a part of its block rows from x to y: a core that copies all of x by
-// itself waits less than for panels that another core has just written.
-void RunPanelPart(const ChainJob& job, int64_t panel, int64_t part, int64_t parts) {
-  const PackedLayer& layer = *job.layers[0];
-  const PanelRows at = RowsOfPanel(job, panel);
-  const float* in = PanelOf(job, at);
-  float* out = scratch_out.Reserve(job.widest * job.rows);
-  layer.ForwardPanel(in, out, at.width, part, parts);
-  const int64_t first = layer.PartBegin(part, parts);
-  layer.table().from_panel(out + first * at.width, at.width, at.count,
-                           layer.PartBegin(part + 1, parts) - first, job.y + at.row * layer.n() + first,
-                           layer.n());
 }
 
 // Row-major layers one after the other, on so many batch rows at a time that activations stay in the cache,
@@ -304,13 +314,17 @@ bool ChainUsesRows(const PackedLayer* const* layers, int64_t count, int64_t m) {
 
 void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* x, int64_t m, float* y) {
   if (m == 0) return;
-  ChainJob job{layers, count, x, m, y, 0, 0, 1};
+  ChainJob job{layers, count, x, m, y, layers[0]->k(), 0, 0, 1};
   for (int64_t i = 0; i < count; ++i) {
-    job.widest = std::max({job.widest, layers[i]->n(), layers[i]->k()});
+    if (count > 1) job.widest = std::max({job.widest, layers[i]->n(), layers[i]->k()});
+    job.both = std::max(job.both, layers[i]->n() + layers[i]->k());
     job.threads = std::max(job.threads, layers[i]->ThreadsFor(m));
   }
   if (ChainUsesRows(layers, count, m)) {
-    job.rows = job.threads == 1 ? kChainRows : count == 1 ? kPanel : ShareOf(job, 2 * kRowsInOrder, kPanel);
+    const int64_t most = count == 1 ? kPanel : std::max(kLeastChainRows, ScratchRows(job.both, kPanel));
+    job.rows = job.threads == 1 ? std::min(kChainRows, most)
+               : count == 1     ? most
+                                : ShareOf(job, 2 * kRowsInOrder, most);
     int64_t parts = std::max<int64_t>(1, (m + job.rows - kRowsInOrder) / job.rows);
     // A layer alone has nothing to keep in the cache; its threads share the batch where it comes out even,
     // and its block rows otherwise.
@@ -334,10 +348,13 @@ void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* 
   }
   // Panels as wide as tiles: the fewer rows, the more of x and y stays in the caches, and threads have panels
   // to share.
-  job.rows = kLanes;
-  for (int64_t i = 0; i < count; ++i) job.rows = std::max(job.rows, layers[i]->TileBatch());
-  if (count > 1 && job.threads > 1)
-    job.rows = PadBatch(ShareOf(job, std::min(2 * kLanes, job.rows), job.rows));
+  job.rows = layers[0]->PanelRows();
+  if (count > 1) {
+    for (int64_t i = 0; i < count; ++i) job.rows = std::max(job.rows, layers[i]->TileBatch());
+    job.rows = ScratchRows(job.both, job.rows);
+    if (job.threads > 1) job.rows = PadBatch(ShareOf(job, std::min(2 * kLanes, job.rows), job.rows));
+  }
+  job.rows = std::min(job.rows, PadBatch(m));
   const int64_t panels = (m + job.rows - 1) / job.rows;
   // Threads share the panels of a layer alone where they come out even, and its block rows otherwise.
   if (count == 1 && job.threads > 1 && panels % job.threads != 0) {

@@ -1,6 +1,7 @@
 // A layer's weights as the forward kernels read them, and the choice between the two designs.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -33,8 +34,10 @@ class PackedLayer {
   int ThreadsInChain(int64_t m) const;  // where they share this layer of a chain, not the batch
   // Multiply-adds of a batch, those of small blocks counted as the more of dense that take as long.
   double Work(int64_t m) const;
-  // Batch rows that its tiles take at a time in the panel design.
+  // Batch rows that its tiles take at a time in the panel design; and those of a panel where it is alone, of
+  // which its y takes little.
   int64_t TileBatch() const { return table_->panel_tile(r(), kPanel).batch; }
+  int64_t PanelRows() const { return ScratchRows(k_, std::max(kLanes, TileBatch())); }
 
   // Row-major x[m][k] to y[m][n]; neither may overlap the other.
   void Forward(const float* x, int64_t m, float* y) const;
@@ -43,10 +46,10 @@ class PackedLayer {
   bool TakesLines(int64_t m) const;
   bool InGroups(int64_t m) const;  // TakesGroups of table.h
   bool GivesLines() const { return r() == kLanes; }
-  // One panel, x[k][width] to y[n][width], for part `part` of `parts` of the block rows; and the first output
-  // of that part.
+  // The first block row of part `part` of `parts`; and one panel, x[k][width] to y[n][width], for block rows
+  // [begin, end).
   int64_t PartBegin(int64_t part, int64_t parts) const;
-  void ForwardPanel(const float* x, float* y, int64_t width, int64_t part, int64_t parts) const;
+  void ForwardPanel(const float* x, float* y, int64_t width, int64_t begin, int64_t end) const;
 
   const KernelTable& table() const { return *table_; }
 

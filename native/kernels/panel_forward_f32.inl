@@ -78,7 +78,6 @@ constexpr int Together(int rows, int sums) {
   if (!Vec::kUnrolled || rows >= 6) return 1;
   return 4 * sums <= kMostSums ? 4 : 2 * sums <= kMostSums ? 2 : 1;
 }
-constexpr int64_t kMostBlockRows = 4;
 
 // Block rows have streams of weights of their own. Where small blocks' do not stay in L2, beside as many
 // indices and x, four streams, which batches of one vector have, are slower than one, and so are two whose

@@ -16,6 +16,9 @@ enum class Criterion { kMeanAbs, kL1, kL2, kMaxAbs };
 constexpr int64_t kLanes = 16;
 constexpr int64_t kPanel = 64;
 
+// Block rows that tiles of panels go through at once, at most.
+constexpr int64_t kMostBlockRows = 4;
+
 // From this batch on the row-major design has sums enough in a batch, and each runs through k in order, as in
 // panels: either design then gives the same bits. (Not so where columns lie side by side: blocks of one row
 // by eight and more, which never go row-major from here on, and TakesGroups.)
@@ -41,13 +44,15 @@ constexpr int64_t Lines(int64_t rows) { return rows | 1; }
 constexpr int64_t LinesFloats(int64_t columns, int64_t rows) {
   return (columns + kLanes - 1) / kLanes * kLanes * Lines(rows);
 }
-// Batch rows that are copied by lines at a time: a panel, of wide layers fewer, for a megabyte, the L2 of
-// servers with AVX-512, the one set that copies; a line of them at least.
-constexpr int64_t CopiedRows(int64_t columns) {
-  int64_t rows = kPanel;
-  while (rows > kLanes && rows * columns > 256 * 1024) rows /= 2;
+// Batch rows of so many numbers that scratch holds at a time: `most`, of wide layers half as many and again,
+// for a megabyte, the L2 of servers with AVX-512; kLanes where those are more.
+constexpr int64_t ScratchRows(int64_t numbers, int64_t most) {
+  int64_t rows = most;
+  while (rows > kLanes && rows * numbers > 256 * 1024) rows /= 2;
   return rows;
 }
+// Batch rows that are copied by lines at a time: a panel.
+constexpr int64_t CopiedRows(int64_t columns) { return ScratchRows(columns, kPanel); }
 
 // A block-sparse operand as a kernel walks it: out x in, in blocks of r x c. Element (i, j) of entry e lies
 // at values[block(e) * r * c + i * row_stride + j * col_stride], so that the same loops read a matrix, its

@@ -71,9 +71,41 @@ describe('wasmForward', () => {
     expect(reason).toMatch(/too little memory/);
   });
 
-  it('tells from the batch whether there is memory enough', () => {
-    const layer = portableKernels.packLayer(single(2 ** 21, 0, 1), null, 'none', 1);
-    expect([1, 16, 17, 64].map((m) => layer.info(m).kernel)).toEqual(['rows', 'panels', 'rows', 'rows']);
+  it('takes as many batch rows of a wide layer, and outputs of a tall one, as leave its memory small', async () => {
+    const memories: { buffer: ArrayBuffer }[] = [];
+    const { Instance, ...rest } = Object.fromEntries(
+      ['validate', 'Module', 'Instance'].map((name) => [
+        name,
+        Reflect.get(Reflect.get(globalThis, 'WebAssembly'), name),
+      ]),
+    );
+    vi.resetModules();
+    vi.stubGlobal('WebAssembly', {
+      ...rest,
+      Instance: function Counted(code: object) {
+        const instance = new Instance(code);
+        memories.push(instance.exports.memory);
+        return instance;
+      },
+    });
+    const { wasmForward: fresh } = await import('../../lib/kernels/wasm-forward.ts');
+    const m = 70;
+    for (const [n, k] of [
+      [8, 30_000],
+      [30_000, 8],
+    ]) {
+      const c = makeCase(43, [n, k], [4, 4], 0.05, m, 'none');
+      const out = new Float32Array(m * n);
+      const plain = new Float32Array(m * n);
+      expect(fresh(c.matrix, c.bias, c.x, m, out)).toBe(true);
+      rowsForward(c.matrix, c.bias, c.x, m, plain);
+      const { bound } = expected(c);
+      for (let i = 0; i < out.length; i++)
+        if (!(Math.abs(out[i] - plain[i]) <= 2 * bound[i])) expect.fail(`${n}x${k}: element ${i}`);
+    }
+    expect(memories).toHaveLength(1);
+    // x of 16 batch rows, half a megabyte of y, and the weights.
+    expect(memories[0].buffer.byteLength).toBeLessThan(4 * 16 * 30_000 + 2 ** 19 + 2 ** 18);
   });
 
   class Refused {

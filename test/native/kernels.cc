@@ -2,6 +2,7 @@
 // shapes and the edges that break kernels, against references in double. It runs where vitest does not: under
 // an emulator of another processor, and under the sanitizers. Prints the instruction set that would be chosen
 // and those it tested; ends with 0 when all was right. `kernels [random shapes, 400 unless told] [unguarded]`
+#include <malloc.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -27,6 +28,8 @@
 
 namespace {
 std::atomic<bool> no_memory{false};
+std::atomic<int64_t> allocated{0};  // bytes, and the most there were
+std::atomic<int64_t> most_allocated{0};
 }  // namespace
 
 // What AlignedFloats allocates by.
@@ -34,10 +37,15 @@ void* operator new(std::size_t size, std::align_val_t align) {
   const auto to = static_cast<std::size_t>(align);
   void* p = no_memory ? nullptr : std::aligned_alloc(to, (size + to - 1) / to * to);
   if (p == nullptr) throw std::bad_alloc();
+  const int64_t all = allocated += static_cast<int64_t>(malloc_usable_size(p));
+  if (all > most_allocated) most_allocated = all;
   return p;
 }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept {
+  allocated -= static_cast<int64_t>(malloc_usable_size(p));
+  std::free(p);
+}
+void operator delete(void* p, std::size_t, std::align_val_t align) noexcept { operator delete(p, align); }
 
 namespace {
 
@@ -346,7 +354,7 @@ Outputs RunProducts(const KernelTable& table, const Case& c, int threads) {
   for (int64_t panel = 0; panel < PanelCount(m); ++panel) {
     for (int64_t part = 0; part < 3; ++part) {
       layer.ForwardPanel(x.data() + panel * kPanel * k, packed.data() + panel * kPanel * n,
-                         PanelWidth(m, panel), part, 3);
+                         PanelWidth(m, panel), layer.PartBegin(part, 3), layer.PartBegin(part + 1, 3));
     }
   }
   const Pattern pattern(table, n, k, r, cols, c.crow.data(), c.col.data(), threads);
@@ -489,6 +497,74 @@ void CheckNoMemory(const KernelTable& table, const std::string& isa) {
       if (threads == 1 ? refused != scratch : refused && !scratch)
         Fail(isa + ": no memory, and no word of it, " + c.name);
       if (!y.SameBits(expected)) Fail(isa + ": other bits after there was no memory, " + c.name);
+    }
+  }
+}
+
+// Wide and tall layers, alone and two in a chain, with one block in each block row: their products, and that
+// scratch is a megabyte, x of 16 batch rows where these are more, or 48 rows (and up to seven left over) of
+// what lies between the layers of a chain; an eighth more for odd numbers of lines, and the outputs of a
+// layer alone.
+void CheckScratch(const KernelTable& table, const std::string& isa) {
+  struct Sizes {
+    int64_t n, k, layers;
+  };
+  for (const Sizes& s :
+       {Sizes{64, 20000, 1}, Sizes{20000, 64, 1}, Sizes{3000, 3000, 2}, Sizes{9000, 9000, 2}}) {
+    for (int64_t block : {2, 4, 8, 16, 32}) {
+      const std::string what = isa + ": " + std::to_string(s.layers) + " layers of " + std::to_string(s.n) +
+                               " x " + std::to_string(s.k) + " in blocks of " + std::to_string(block);
+      Random random(5);
+      const int64_t m = 70, rows = (s.n + block - 1) / block;
+      std::vector<int32_t> crow{0}, col;
+      for (int64_t row = 0; row < rows; ++row) {
+        col.push_back(static_cast<int32_t>(random.Below(s.k / block)));
+        crow.push_back(static_cast<int32_t>(row + 1));
+      }
+      const Floats values = random.Uniform(rows * block * block), x = random.Uniform(m * s.k);
+      const BsrView matrix{s.n, s.k, block, block, crow.data(), col.data(), values.data()};
+      std::vector<Wanted> wanted;
+      for (const float v : x) wanted.push_back({v, 0});
+      for (int64_t layer = 0, k = s.k; layer < s.layers; ++layer, k = s.n) {
+        const std::vector<Wanted> from = std::move(wanted);
+        wanted.clear();
+        for (int64_t b = 0; b < m; ++b) {
+          for (int64_t o = 0; o < s.n; ++o) {
+            const int64_t e = o / block;
+            Wanted sum;
+            double size = 0;
+            for (int64_t j = 0; j < block; ++j) {
+              const double w = values[(e * block + o % block) * block + j];
+              const Wanted& v =
+                  from[static_cast<std::size_t>(b * k + col[static_cast<std::size_t>(e)] * block + j)];
+              sum.value += w * v.value;
+              sum.bound += std::fabs(w) * v.bound;
+              size += std::fabs(w * v.value) + std::fabs(w) * v.bound;
+            }
+            sum.bound += static_cast<double>(block + 2) * kEps * size;
+            wanted.push_back(sum);
+          }
+        }
+      }
+      for (int threads : {1, 2}) {
+        const PackedLayer layer(table, matrix, nullptr, Activation::kNone, threads, 0);
+        const std::vector<const PackedLayer*> chain(static_cast<std::size_t>(s.layers), &layer);
+        Floats y(m * s.n);
+        int64_t bytes = 0;
+        // A thread of its own has no scratch yet.
+        std::thread([&] {
+          const int64_t before = allocated;
+          most_allocated = before;
+          ForwardChain(chain.data(), s.layers, x.data(), m, y.data());
+          bytes = most_allocated - before;
+        }).join();
+        ExpectClose(y, wanted, what);
+        const int64_t widest = std::max(s.n, s.k);
+        const int64_t most = s.layers == 1 ? std::max<int64_t>(1 << 20, 4 * 16 * s.k)
+                                           : std::max<int64_t>(1 << 20, 4 * 55 * widest);
+        if (threads == 1 && bytes > most + most / 8 + (1 << 17))
+          Fail(what + ": " + std::to_string(bytes) + " bytes of scratch, not " + std::to_string(most));
+      }
     }
   }
 }
@@ -698,6 +774,7 @@ int main(int argc, char** argv) {
     CheckEmptyPart(table, IsaName(isa));
     CheckChain(table, IsaName(isa));
     CheckNoMemory(table, IsaName(isa));
+    CheckScratch(table, IsaName(isa));
     if (isa == Isa::kScalar)
       scalar = std::move(outputs);
     else if (promises_bits(isa))
