@@ -1,22 +1,39 @@
 /** One group of the grid: a shape in blocks of one shape, at every sparsity, against its peers. */
+import { readFileSync } from 'node:fs';
 import { BlockGrid, BlockMask, BsrLinear, BsrMatrix, CsrMatrix } from '../../dist/index.js';
 import { pair } from './grid.mjs';
 import { check, denseProduct, interleave, interleaveQuietly, randomMask, randoms } from './measure.mjs';
 import { timed } from './peers.mjs';
 
-/** Half of this kind of machine's L2: all of it stays there. */
-export const L2_BYTES = 512 * 1024;
+/** Kilobytes of a core's second cache; a megabyte, as of servers with AVX-512, where the system does not say. */
+function secondCache() {
+  try {
+    return Number.parseInt(readFileSync('/sys/devices/system/cpu/cpu0/cache/index2/size', 'utf8'), 10);
+  } catch {
+    return 1024;
+  }
+}
+/** Half of L2: all of it stays there. */
+export const L2_BYTES = secondCache() * 512;
 /** What our own dense runs in. */
 const DENSE_BLOCK = [32, 32];
 /** Layers of the long chain, and of short ones; odd, so that all end in the same shape. */
 const LONG = 11;
 const SHORTS = [3, 5, 7];
 
-/** Weights of variance 1 / (inputs left): a product keeps the size of its input, however long the chain. */
-function randomMatrix([n, k], block, sparsity) {
+/**
+ * Weights of variance 1 / (inputs left): a product keeps the size of its input, however long the chain. Blocks are kept
+ * at random places; or, `inOrder`, every block row keeps the same ones, side by side.
+ */
+function randomMatrix([n, k], block, sparsity, inOrder) {
   const grid = new BlockGrid([n, k], block);
-  const kept = Math.max(1, Math.round((1 - sparsity / 100) * grid.blockCount));
-  const mask = new BlockMask(grid, randomMask(grid.blockCount, kept));
+  const { gridRows: rows, gridCols: columns } = grid;
+  const left = (count) => Math.max(1, Math.round((1 - sparsity / 100) * count));
+  const kept = inOrder ? rows * left(columns) : left(grid.blockCount);
+  const bytes = inOrder
+    ? Uint8Array.from({ length: grid.blockCount }, (_, i) => (i % columns < left(columns) ? 1 : 0))
+    : randomMask(grid.blockCount, kept);
+  const mask = new BlockMask(grid, bytes);
   return BsrMatrix.fromDense(randoms(n * k, Math.sqrt((3 * grid.blockCount) / (k * kept))), grid, mask);
 }
 
@@ -68,11 +85,11 @@ function checkChains(what, chains, weights, x, m) {
   }
 }
 
-/** The layers of one sparsity, and what their products must be. */
-export function variant(kernels, shape, block, sparsity, threads, { x, most }, batchHint) {
+/** The layers of one sparsity, and what their products must be; `inOrder` as for randomMatrix. */
+export function variant(kernels, shape, block, sparsity, threads, { x, most }, batchHint, inOrder = false) {
   const [n, k] = shape;
-  const matrix = randomMatrix([n, k], block, sparsity);
-  const back = n === k ? matrix : randomMatrix([k, n], block, sparsity);
+  const matrix = randomMatrix([n, k], block, sparsity, inOrder);
+  const back = n === k ? matrix : randomMatrix([k, n], block, sparsity, inOrder);
   const weight = matrix.toDense();
   const biases = [n, k].map((count) => randoms(count));
   return {
@@ -120,6 +137,34 @@ function layerCandidate(what, layer, x, m, expected) {
 /** The rate of multiply-adds that needs no memory, as a candidate. */
 export function peakCandidate(machine, isa, threads) {
   return { time: (calls) => machine.fma(isa, threads, calls) };
+}
+
+/**
+ * How many times as fast a cell of measureGroup's is, row-major or in a network, where every block row keeps the same
+ * blocks, side by side: as many products, weights, indices and ends of rows, but x comes in order, and mostly from L1.
+ */
+export async function speedInOrder(cell, rowMajor, kernels) {
+  const { threads, batch: m, sparsity, batchHint } = cell;
+  const shape = pair(cell.shape);
+  const [, k] = shape;
+  const shared = { x: randoms(m * k), most: m };
+  const both = [false, true].map((inOrder) => {
+    const one = variant(kernels, shape, pair(cell.block), sparsity, threads, shared, batchHint, inOrder);
+    const what = `${cell.shape} in ${cell.block}, M = ${m}${inOrder ? ', blocks in order' : ''}`;
+    const { density } = one.matrix;
+    if (!rowMajor) return { density, ...networkOf(what, one, shared.x, m) };
+    const layer = layerCandidate(what, one.layer, shared.x, m, one.expected);
+    return { density, candidates: [layer], time: ([time]) => time };
+  });
+  const measured = await interleave(
+    both.flatMap(({ candidates }) => candidates),
+    threads,
+  );
+  const times = measured.map((one) => one.median);
+  const rates = both.map(
+    ({ density, candidates, time }) => density / time(times.splice(0, candidates.length)),
+  );
+  return rates[1] / rates[0];
 }
 
 /** A peer on one product: checked, then a candidate. */

@@ -8,7 +8,7 @@ import { significant } from '../../dist/report/numbers.js';
 import { measureExtras } from './extras.mjs';
 import { judge } from './goals.mjs';
 import { pair } from './grid.mjs';
-import { L2_BYTES, measureGroup, operands } from './group.mjs';
+import { L2_BYTES, measureGroup, operands, speedInOrder } from './group.mjs';
 import { interleave } from './measure.mjs';
 import { loadPeers } from './peers.mjs';
 import { writePlots } from './plots.mjs';
@@ -28,7 +28,7 @@ import {
 } from './summary.mjs';
 import { tileOf, tileShares } from './tiles.mjs';
 
-/** Half of this kind of machine's L2 and L3, so that all of it stays there, and far more than any cache. */
+/** Half of L2 and of this kind of machine's L3, so that all of it stays there, and far more than any cache. */
 const LEVELS = { L2: L2_BYTES, L3: 8 * 1024 * 1024, DRAM: 512 * 1024 * 1024 };
 const READ_BYTES = 2e9;
 const READINGS = 5;
@@ -165,6 +165,7 @@ async function limitOf(goal, tileShare, machine, isa, call) {
       ...tileShare,
       ...(read !== undefined && { 'weights read once': cell.work / read / 1e3 / cell.peak }),
       ...(rowMajor && (await withoutCall(machine, isa, cell, call))),
+      'blocks in order': goal.worst * (await speedInOrder(cell, rowMajor, kernels())),
       read: cell.l2,
     },
   };
