@@ -17,6 +17,8 @@ namespace blocksparse {
 namespace {
 namespace portable {
 constexpr int64_t kPlainWidth = 4;
+constexpr int kPlainRegisters = 16;
+constexpr bool kPlainUnrolled = false;
 #define PLAIN_FMA(a, b, c) ((a) * (b) + (c))
 #include "vector_plain.h"
 

@@ -17,6 +17,8 @@ namespace blocksparse {
 namespace {
 namespace scalar {
 constexpr int64_t kPlainWidth = 1;
+constexpr int kPlainRegisters = 16;
+constexpr bool kPlainUnrolled = false;
 #define PLAIN_FMA(a, b, c) (Lanes{std::fma((a)[0], (b)[0], (c)[0])})
 #include "vector_plain.h"
 

@@ -1,9 +1,10 @@
 // kPlainWidth float lanes in the vectors of GCC and Clang, which become those of the compiler's baseline, or
-// loops. PLAIN_FMA(a, b, c) says how a multiply and an add of Lanes combine. Included inside a namespace.
+// loops; kPlainRegisters and kPlainUnrolled say which tiles they are for. PLAIN_FMA(a, b, c) says how a
+// multiply and an add of Lanes combine. Included inside a namespace.
 struct Vec {
   static constexpr int64_t kWidth = kPlainWidth;
-  static constexpr int kRegisters = 16;
-  static constexpr bool kUnrolled = false;
+  static constexpr int kRegisters = kPlainRegisters;
+  static constexpr bool kUnrolled = kPlainUnrolled;
   using Lanes = float __attribute__((vector_size(kPlainWidth * sizeof(float))));
   Lanes v;
 

@@ -2,6 +2,7 @@
 // shapes and the edges that break kernels, against references in double. It runs where vitest does not: under
 // an emulator of another processor, and under the sanitizers. Prints the instruction set that would be chosen
 // and those it tested; ends with 0 when all was right. `kernels [random shapes, 400 unless told] [unguarded]`
+// Compiled with EMULATED_AVX512 it tests emulated_avx512.cc too, where there is AVX2 and no AVX-512.
 #include <malloc.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -46,6 +47,12 @@ void operator delete(void* p, std::align_val_t) noexcept {
   std::free(p);
 }
 void operator delete(void* p, std::size_t, std::align_val_t align) noexcept { operator delete(p, align); }
+
+#if defined(EMULATED_AVX512)
+namespace blocksparse {
+extern const KernelTable kEmulatedAvx512Table;  // emulated_avx512.cc
+}
+#endif
 
 namespace {
 
@@ -741,60 +748,69 @@ std::vector<Shape> Shapes(int random_cases) {
 
 int main(int argc, char** argv) {
   guarded = argc < 3;
-  std::vector<Isa> isas;
+  struct Tested {
+    const KernelTable& table;
+    std::string name;
+    // Portable C++ has no fused multiply-add.
+    bool promises_bits() const { return table.isa != Isa::kPortable; }
+  };
+  // The scalar reference comes first.
+  std::vector<Tested> all;
   for (const char* name : {"scalar", "portable", "avx2", "avx512", "neon"}) {
     Isa isa;
-    if (IsaFromName(name, &isa) && IsaAvailable(isa)) isas.push_back(isa);
+    if (!IsaFromName(name, &isa) || !IsaAvailable(isa)) continue;
+    all.push_back({TableFor(isa), name});
+    if (all.back().table.isa != isa) Fail(std::string("no table for ") + name);
   }
-  // The scalar reference comes first; portable C++ has no fused multiply-add, so it promises no bits.
-  const auto promises_bits = [](Isa isa) { return isa != Isa::kPortable; };
+#if defined(EMULATED_AVX512)
+  if (guarded && IsaAvailable(Isa::kAvx2) && !IsaAvailable(Isa::kAvx512))
+    all.push_back({kEmulatedAvx512Table, "avx512-emulated"});
+#endif
 
   const std::vector<Shape> shapes = Shapes(argc > 1 ? std::atoi(argv[1]) : 400);
   for (std::size_t i = 0; i < shapes.size(); ++i) {
     const Case c(static_cast<unsigned>(i), shapes[i]);
     const Outputs scalar = RunProducts(TableFor(Isa::kScalar), c, 1);
-    for (Isa isa : isas) {
-      const Outputs outputs = RunProducts(TableFor(isa), c, 1);
-      CheckProducts(outputs, c, IsaName(isa));
-      if (promises_bits(isa)) ExpectSameBits(scalar, outputs, IsaName(isa) + (" " + c.name));
+    for (const Tested& one : all) {
+      const Outputs outputs = RunProducts(one.table, c, 1);
+      CheckProducts(outputs, c, one.name);
+      if (one.promises_bits()) ExpectSameBits(scalar, outputs, one.name + " " + c.name);
     }
   }
 
   CheckPool();
 
   Outputs scalar;
-  for (Isa isa : isas) {
-    const KernelTable& table = TableFor(isa);
-    if (table.isa != isa) Fail(std::string("no table for ") + IsaName(isa));
+  for (const Tested& one : all) {
+    const auto& [table, name] = one;
     Outputs outputs;
-    RunActivations(table, IsaName(isa), outputs);
-    RunOptimizers(table, IsaName(isa), outputs);
-    RunBlockScores(table, IsaName(isa), outputs);
-    CheckStray(table, IsaName(isa));
-    CheckEmptyPart(table, IsaName(isa));
-    CheckChain(table, IsaName(isa));
-    CheckNoMemory(table, IsaName(isa));
-    CheckScratch(table, IsaName(isa));
-    if (isa == Isa::kScalar)
+    RunActivations(table, name, outputs);
+    RunOptimizers(table, name, outputs);
+    RunBlockScores(table, name, outputs);
+    CheckStray(table, name);
+    CheckEmptyPart(table, name);
+    CheckChain(table, name);
+    CheckNoMemory(table, name);
+    CheckScratch(table, name);
+    if (table.isa == Isa::kScalar)
       scalar = std::move(outputs);
-    else if (promises_bits(isa))
-      ExpectSameBits(scalar, outputs, IsaName(isa));
+    else if (one.promises_bits())
+      ExpectSameBits(scalar, outputs, name);
   }
 
   // Large enough that the pool splits them.
   for (int64_t m : {4, 33, 130}) {
     for (int64_t block : {4, 16}) {
       const Case c(20, {256, 160, block, block, m, m == 4 ? 1.0 : 0.5, Activation::kRelu});
-      for (Isa isa : isas) {
-        const Outputs outputs = RunProducts(TableFor(isa), c, 2);
-        CheckProducts(outputs, c, IsaName(isa));
-        ExpectSameBits(RunProducts(TableFor(isa), c, 1), outputs,
-                       IsaName(isa) + (" on two threads, " + c.name));
+      for (const auto& [table, name] : all) {
+        const Outputs outputs = RunProducts(table, c, 2);
+        CheckProducts(outputs, c, name);
+        ExpectSameBits(RunProducts(table, c, 1), outputs, name + " on two threads, " + c.name);
       }
     }
   }
 
   std::printf("chosen: %s\ntested:", IsaName(BestIsa()));
-  for (Isa isa : isas) std::printf(" %s", IsaName(isa));
+  for (const Tested& one : all) std::printf(" %s", one.name.c_str());
   std::printf("\n");
 }

@@ -1,0 +1,55 @@
+// The kernels of AVX-512, their tiles and their choices, on vectors of 16 floats in plain C++: what else than
+// its own instructions can be wrong shows on any machine with AVX2.
+#if defined(EMULATED_AVX512)
+#include <immintrin.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "../../native/kernels/table.h"
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+// It is the compiler that takes long.
+#pragma GCC optimize("O1")
+
+namespace blocksparse {
+namespace {
+namespace avx512 {
+constexpr int64_t kPlainWidth = 16;
+constexpr int kPlainRegisters = 32;
+constexpr bool kPlainUnrolled = true;
+using Sixteen = float __attribute__((vector_size(64)));
+inline Sixteen FusedHalves(Sixteen a, Sixteen b, Sixteen c) {
+  __m256 x[2], y[2], z[2];
+  std::memcpy(x, &a, sizeof a);
+  std::memcpy(y, &b, sizeof b);
+  std::memcpy(z, &c, sizeof c);
+  for (int half = 0; half < 2; ++half) z[half] = _mm256_fmadd_ps(x[half], y[half], z[half]);
+  std::memcpy(&c, z, sizeof c);
+  return c;
+}
+#define PLAIN_FMA(a, b, c) FusedHalves(a, b, c)
+#include "../../native/kernels/vector_plain.h"
+
+#include "../../native/kernels/operations.inl"
+#include "../../native/kernels/short_forward_f32.inl"
+
+void Forward(const RowsForwardArgs& a) {
+  return FillHalves(a) ? kAvx2Table.rows_forward(a) : ShortOrRowsForward(a);
+}
+Tile TileOf(const RowsForwardArgs& a) {
+  return FillHalves(a) ? kAvx2Table.rows_tile(a) : TileOfShortOrRows(a);
+}
+}  // namespace avx512
+}  // namespace
+
+#pragma GCC pop_options
+
+extern const KernelTable kEmulatedAvx512Table;
+const KernelTable kEmulatedAvx512Table = avx512::MakeTable(Isa::kAvx512, avx512::Forward, avx512::TileOf);
+
+}  // namespace blocksparse
+#endif
