@@ -97,17 +97,21 @@ std::string PackedLayer::Reason(int64_t m) const {
                  : "so few blocks are gone that at some batch or size of layer all of them, regrouped, are "
                    "faster (batchHint says which batch counts); ";
   }
+  return reason += ReasonOfDesign(m);
+}
+
+const char* PackedLayer::ReasonOfDesign(int64_t m) const {
   if (InGroups(m))
-    return reason + "columns of a block fill a vector side by side, which is fastest for so few batch rows";
+    return "columns of a block fill a vector side by side, which is fastest for so few batch rows";
   if (UsesRows(m)) {
-    return reason + (m >= kRowsInOrder ? "the rows of a block fill vectors, and nothing is to be transposed"
-                                       : "the batch is too small to fill vectors along it");
+    return m >= kRowsInOrder ? "the rows of a block fill vectors, and nothing is to be transposed"
+                             : "the batch is too small to fill vectors along it";
   }
   if (FillsGroups(r(), c()) && m <= kShortBatch && IsFar(View()))
-    return reason + "vectors along the batch read weights from beyond L2 once";
+    return "vectors along the batch read weights from beyond L2 once";
   if (r() % table_->lanes != 0)
-    return reason + "the rows of a block do not fill whole vectors, so these go along the batch";
-  return reason + "vectors along the batch ask for fewer loads than the rows of a block do";
+    return "the rows of a block do not fill whole vectors, so these go along the batch";
+  return "vectors along the batch ask for fewer loads than the rows of a block do";
 }
 
 Tile PackedLayer::TileFor(int64_t m) const {

@@ -54,6 +54,7 @@ class PackedLayer {
   const KernelTable& table() const { return *table_; }
 
  private:
+  const char* ReasonOfDesign(int64_t m) const;
   double WorkOrMemory(int64_t m) const;  // the longer of the two, as work
   BlockView View() const;
   RowsForwardArgs RowsArgs(const float* x, int64_t m, float* y) const;
