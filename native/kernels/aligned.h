@@ -41,7 +41,7 @@ class AlignedFloats {
  private:
   static constexpr std::align_val_t kAlign{64};
 
-  // Out of line, for the sake of those that have no need to.
+  // Out of line: calls that have room are many, and short.
   __attribute__((noinline)) void Grow(int64_t count) {
     *this = AlignedFloats();  // not both at a time
     *this = AlignedFloats(count);

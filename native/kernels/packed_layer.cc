@@ -233,7 +233,9 @@ float* PanelOf(const ChainJob& job, const PanelRows& at) {
 }
 
 // One panel through a layer alone, a part of its block rows from x to y: a core that copies all of x by
-// itself waits less than for panels that another core has just written. Outputs leave for y as they come.
+// itself waits less than for panels that another core has just written. Outputs leave for y as they come:
+// kernels write each at its own place of y, so theirs begins as far before scratch as `begin` is from the
+// first.
 void RunPanelPart(const ChainJob& job, int64_t panel, int64_t part, int64_t parts) {
   const PackedLayer& layer = *job.layers[0];
   const PanelRows at = RowsOfPanel(job, panel);
