@@ -46,18 +46,13 @@ namespace avx512 {
 #endif
 
 namespace {
-
-// The same bits either way.
-void RowsForward(const RowsForwardArgs& a) {
-  return avx512::FillHalves(a) ? kAvx2Table.rows_forward(a) : avx512::ShortOrRowsForward(a);
-}
-Tile TileOfRows(const RowsForwardArgs& a) {
-  return avx512::FillHalves(a) ? kAvx2Table.rows_tile(a) : avx512::TileOfShortOrRows(a);
-}
-
+namespace avx512 {
+#include "halves_forward_f32.inl"
+}  // namespace avx512
 }  // namespace
 
-const KernelTable kAvx512Table = avx512::MakeTable(Isa::kAvx512, RowsForward, TileOfRows);
+const KernelTable kAvx512Table =
+    avx512::MakeTable(Isa::kAvx512, avx512::HalvesOrRowsForward, avx512::TileOfHalvesOrRows);
 
 }  // namespace blocksparse
 #endif

@@ -1,5 +1,6 @@
 // The kernels of AVX-512, their tiles and their choices, on vectors of 16 floats in plain C++: what else than
-// its own instructions can be wrong shows on any machine with AVX2.
+// its own instructions can be wrong shows on any machine with AVX2. Wants -Wno-psabi: vectors that no
+// register holds are passed within this file alone.
 #if defined(EMULATED_AVX512)
 #include <immintrin.h>
 
@@ -36,20 +37,20 @@ inline Sixteen FusedHalves(Sixteen a, Sixteen b, Sixteen c) {
 
 #include "../../native/kernels/operations.inl"
 #include "../../native/kernels/short_forward_f32.inl"
-
-void Forward(const RowsForwardArgs& a) {
-  return FillHalves(a) ? kAvx2Table.rows_forward(a) : ShortOrRowsForward(a);
-}
-Tile TileOf(const RowsForwardArgs& a) {
-  return FillHalves(a) ? kAvx2Table.rows_tile(a) : TileOfShortOrRows(a);
-}
 }  // namespace avx512
 }  // namespace
 
 #pragma GCC pop_options
 
+namespace {
+namespace avx512 {
+#include "../../native/kernels/halves_forward_f32.inl"
+}  // namespace avx512
+}  // namespace
+
 extern const KernelTable kEmulatedAvx512Table;
-const KernelTable kEmulatedAvx512Table = avx512::MakeTable(Isa::kAvx512, avx512::Forward, avx512::TileOf);
+const KernelTable kEmulatedAvx512Table =
+    avx512::MakeTable(Isa::kAvx512, avx512::HalvesOrRowsForward, avx512::TileOfHalvesOrRows);
 
 }  // namespace blocksparse
 #endif
