@@ -87,7 +87,7 @@ function grow(loaded: Module, bytes: number): boolean {
   return true;
 }
 
-/** The end of the block rows from `begin` on that go together: no more than WEIGHT_BYTES, nor than `most`, one at least. */
+/** The end of the block rows from `begin` on that go together: `most` of them, of WEIGHT_BYTES, but one at least. */
 function chunkEnd(crow: Int32Array, begin: number, blockBytes: number, most: number): number {
   const last = Math.min(crow.length - 1, begin + most);
   let end = begin + 1;

@@ -71,6 +71,18 @@ describe('wasmForward', () => {
     expect(reason).toMatch(/too little memory/);
   });
 
+  it('has memory enough for any batch of a layer that it has for one of 16 rows', () => {
+    const layer = portableKernels.packLayer(single(2 ** 21, 0, 1), null, 'none', 1);
+    const batches = [1, 16, 17, 64, 10_000];
+    expect(batches.map((m) => layer.info(m).kernel)).toEqual([
+      'rows',
+      'panels',
+      'panels',
+      'panels',
+      'panels',
+    ]);
+  });
+
   it('takes as many batch rows of a wide layer, and outputs of a tall one, as leave its memory small', async () => {
     const memories: { buffer: ArrayBuffer }[] = [];
     const { Instance, ...rest } = Object.fromEntries(
