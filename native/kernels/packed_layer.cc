@@ -32,7 +32,8 @@ constexpr int64_t kLeastChainRows = 32;
 // fifth of it.
 constexpr int64_t kTransposeWork = 32;
 
-// Outputs of a layer alone that scratch holds at a time, in floats: half of the smallest L2 there is.
+// Outputs of a layer alone that scratch holds at a time, in floats: half of the smallest L2 there is, or one
+// block row.
 constexpr int64_t kOutFloats = 32 * 1024;
 
 // Scratch of the calling thread, kept for its next call.

@@ -34,8 +34,8 @@ class PackedLayer {
   int ThreadsInChain(int64_t m) const;  // where they share this layer of a chain, not the batch
   // Multiply-adds of a batch, those of small blocks counted as the more of dense that take as long.
   double Work(int64_t m) const;
-  // Batch rows that its tiles take at a time in the panel design; and those of a panel where it is alone, of
-  // which its y takes little.
+  // Batch rows that its tiles take at a time in the panel design; and those of a panel of a layer alone,
+  // whose x is what scratch holds.
   int64_t TileBatch() const { return table_->panel_tile(r(), kPanel).batch; }
   int64_t PanelRows() const { return ScratchRows(k_, std::max(kLanes, TileBatch())); }
 
