@@ -758,6 +758,9 @@ int main(int argc, char** argv) {
   for (const char* name : {"scalar", "portable", "avx2", "avx512", "neon"}) {
     Isa isa;
     if (!IsaFromName(name, &isa) || !IsaAvailable(isa)) continue;
+    // Without a set that promises its bits the reference has nothing to be compared with; and where there is
+    // no fused multiply-add it takes minutes.
+    if (isa == Isa::kScalar && BestIsa() == Isa::kPortable) continue;
     all.push_back({TableFor(isa), name});
     if (all.back().table.isa != isa) Fail(std::string("no table for ") + name);
   }
@@ -769,11 +772,14 @@ int main(int argc, char** argv) {
   const std::vector<Shape> shapes = Shapes(argc > 1 ? std::atoi(argv[1]) : 400);
   for (std::size_t i = 0; i < shapes.size(); ++i) {
     const Case c(static_cast<unsigned>(i), shapes[i]);
-    const Outputs scalar = RunProducts(TableFor(Isa::kScalar), c, 1);
+    Outputs scalar;
     for (const Tested& one : all) {
-      const Outputs outputs = RunProducts(one.table, c, 1);
+      Outputs outputs = RunProducts(one.table, c, 1);
       CheckProducts(outputs, c, one.name);
-      if (one.promises_bits()) ExpectSameBits(scalar, outputs, one.name + " " + c.name);
+      if (one.table.isa == Isa::kScalar)
+        scalar = std::move(outputs);
+      else if (one.promises_bits())
+        ExpectSameBits(scalar, outputs, one.name + " " + c.name);
     }
   }
 
