@@ -270,7 +270,7 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
         networkKernel: network.kernel,
         batchHint,
         packedBytes,
-        storedDense: reason.startsWith('so few blocks are gone'),
+        storedDense: reason.startsWith('so many blocks are kept'),
         bsrBytes: 4 * (matrix.values.length + matrix.colIndices.length + matrix.crowIndices.length),
         kernels: kernelNames,
         ours: time('ours'),

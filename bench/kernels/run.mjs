@@ -160,10 +160,12 @@ async function limitOf(goal, tileShare, machine, isa, call) {
     };
   if (unit !== 'peak') return {};
   const rowMajor = isRowMajor(goal);
+  const reading = cell.work / read / 1e3 / cell.peak;
   return {
     limit: {
       ...tileShare,
-      ...(read !== undefined && { 'weights read once': cell.work / read / 1e3 / cell.peak }),
+      // Less than half as long as the products take limits nothing.
+      ...(reading < 2 && { 'weights read once': reading }),
       ...(rowMajor && (await withoutCall(machine, isa, cell, call))),
       'blocks in order': goal.worst * (await speedInOrder(cell, rowMajor, kernels())),
       read: cell.l2,

@@ -224,7 +224,7 @@ class JsLayer implements PackedLayer {
 export function checkApart(x: Float32Array, out: Float32Array): void {
   if (x.buffer !== out.buffer) return;
   if (x.byteOffset < out.byteOffset + out.byteLength && out.byteOffset < x.byteOffset + x.byteLength)
-    throw rangeError('out', 'memory apart from x', out);
+    throw new RangeError('out must be memory apart from x, but overlaps it');
 }
 
 class JsChain implements PackedChain {

@@ -16,9 +16,9 @@ constexpr int TileVectors(int64_t rows) {
 // As AVX2 has.
 constexpr bool kNarrow = Vec::kRegisters == 16 && !kReference;
 
-// Columns of x a tile works on before those it asks for: the latency of L2, at 4 to 8 cycles a column. Twice
-// that where L2 may be of half a megabyte, and x of wide layers beyond it: 1.02 to 1.1 times as fast from
-// 3072 inputs on, Zen 3.
+// Columns of x a tile works on before those it asks for: 4 to 8 cycles each, the latency of L2 and what else
+// waits there. Twice that where L2 may be of half a megabyte, and x of wide layers beyond it: 1.02 to 1.1
+// times as fast from 3072 inputs on, Zen 3.
 constexpr int64_t kAheadColumns = kNarrow ? 16 : 8;
 
 // Tiles of fewer rows do not ask: it would take the place of loads, of which they have more for a product
@@ -79,8 +79,8 @@ ALWAYS_INLINE void PanelColumns(Vec (&sum)[S][R][V], int64_t depth, const float*
 }
 
 // Block rows that tiles of so many rows go through at once, each with blocks and sums of its own, where one
-// alone has fewer sums in flight than the registers hold: the ends of rows come half as often, and lines of x
-// from L2 side by side.
+// alone has fewer sums in flight than the registers hold: the ends of rows come half or a quarter as often,
+// and lines of x from L2 side by side. Six rows and more have sums enough.
 constexpr int Together(int rows, int sums) {
   constexpr int kMostSums = Vec::kRegisters == 32 ? 24 : 12;  // they leave room for weights and x
   if (!Vec::kUnrolled || rows >= 6) return 1;
@@ -108,9 +108,9 @@ ALWAYS_INLINE void AskFor(const float* weights, int64_t count) {
 }
 
 // R rows of each of the P block rows from `row` on, from their row `first`, V vectors of the panel from
-// `lane`. Blocks have D columns (0: any number). kColumnMajor: the weights of a column lie side by side, as
-// in packed layers and in the transpose of training's. What is constant here matters: the addresses of a
-// small block cost as much as its products.
+// `lane`. Blocks have D rows and columns (0: any number). kColumnMajor: the weights of a column lie side by
+// side, as in packed layers and in the transpose of training's. What is constant here matters: the addresses
+// of a small block cost as much as its products.
 template <int R, int V, int S, int D, int P, bool kColumnMajor>
 void PanelTile(const PanelForwardArgs& a, int64_t row, int64_t first, int64_t lane) {
   const BlockView& w = a.w;
@@ -223,7 +223,7 @@ ALWAYS_INLINE void TileOf(const PanelForwardArgs& a, int64_t row, int64_t count,
 }
 
 // Tiles of even height: 5 + 5 + 6 rows rather than 6 + 6 + 4. With 16 registers, 4 + 4 rows by 2 vectors
-// would have eight sums each, just enough to hide the latency; 3 + 3 + 2 by 4 have more. Blocks of three rows
+// would have eight sums each, just enough to hide the latency; 2 + 3 + 3 by 4 have more. Blocks of three rows
 // have two sums each, and those of 4 vectors would not fit.
 template <int V>
 int64_t TilesOf(int64_t rows) {

@@ -61,7 +61,8 @@ ALWAYS_INLINE void RowsColumn(Vec (&sum)[B][V], const float* p, int64_t strip, c
   }
 }
 
-// The columns of a block, `depth` of them: S sums from F on take them in turn; a constant depth unrolls.
+// The columns of a block, `depth` of them: S sums from F on take them in turn, the first of them what is left
+// over; a constant depth unrolls.
 template <int S, int F, int B, int V, int U, typename Column>
 ALWAYS_INLINE void RowsBlock(Vec (&sum)[U][B][V], int64_t depth, const float* p, int64_t r, int64_t strip,
                              Column x) {
@@ -180,8 +181,9 @@ void CopyLines(const float* x, int64_t in, int64_t rows, float* to, int64_t line
 
 // Weights, a kilobyte, from which on it is enough to ask for one line: what lies between the processor
 // fetches ahead by itself then, and to ask for it too takes longer than it saves. Tiles of few batch rows ask
-// for a line of every kilobyte, others at the beginning of a block, of all its lines where it is smaller:
-// fewer hinder what fetches ahead. Blocks of constant width are too small to ask.
+// for a line of every kilobyte, others at the beginning of a block; those of eight batch rows and more ask
+// for all lines of a smaller one: fewer hinder what fetches ahead. Blocks of constant width are too small to
+// ask.
 constexpr int64_t kAskedApart = 256;
 
 // How the partial sums of a tile take turns: columns do within a block, or the blocks of a row, which may
@@ -415,8 +417,8 @@ constexpr int64_t TilesIn(int64_t left, int batch) {
   return left / batch - (halves && left >= batch && left % batch * 3 == batch);
 }
 
-// Batch rows [sample, m) of kRowsInOrder or more: one sum each, of as many tiles as the registers hold. A
-// remainder in even parts.
+// Batch rows [sample, m) of kRowsInOrder or more: one sum for each output, in tiles of as many batch rows as
+// the registers hold. A remainder in even parts.
 template <int V, int D, typename Input>
 void ManyRows(const RowsForwardArgs& a, Input x, RowSpan rows, int64_t first, int64_t sample, int64_t m) {
   Each<std::extent_v<decltype(kBatches)>>(EACH(i) {
@@ -455,8 +457,8 @@ int64_t BatchOfMany(int64_t m) {
   return of;
 }
 
-// Blocks with fewer columns than there are sums take turns, and so do those too small to be worth a loop
-// each: by the shape alone, the same on every instruction set.
+// Blocks with fewer columns than there are sums take turns as a whole, and so do those too small to be worth
+// a loop each: by the shape alone, the same on every instruction set.
 constexpr int64_t kFewColumns = 3;
 constexpr int64_t kSmallSide = 7;
 
@@ -478,7 +480,7 @@ ALWAYS_INLINE void BatchOf(const RowsForwardArgs& a, RowSpan rows, int64_t first
 // in the same order.
 template <int V, int D>
 void FewRows(const RowsForwardArgs& a, RowSpan rows, int64_t first) {
-  // Of blocks that come here with V vectors.
+  // The fewest rows of blocks that come here with V vectors.
   constexpr int64_t kLeastRows = V > 1 ? V * Vec::kWidth : 1;
   // Unrolling longer blocks pays for a single batch row only.
   constexpr int kShort = D <= kFewColumns ? D : kByBlock;
@@ -522,7 +524,8 @@ void FewRowsOf(const RowsForwardArgs& a, RowSpan rows, int64_t first) {
   if constexpr (Vec::kUnrolled) {
     if (c == 1) return FewRows<V, 1>(a, rows, first);
   }
-  // Blocks of so few rows never come to vectors that are whole lines (FillHalves).
+  // Blocks of so few rows never come to vectors that are whole lines (FillHalves); taller ones of three
+  // columns do, and are not worth the code.
   if constexpr (Vec::kUnrolled && V == 1 && kHalves > 1) {
     if (c == 3) return FewRows<V, 3>(a, rows, first);
     if (c == 5) return FewRows<V, 5>(a, rows, first);
@@ -632,7 +635,7 @@ inline bool TakesPairs(const RowsForwardArgs& a) {
   return kPairs && a.m >= kRowsInOrder && a.strips % 2 == 0 && a.end - a.begin > 1;
 }
 
-// All block rows against batch rows [sample, m).
+// The block rows of `a` against batch rows [sample, m).
 template <typename Input>
 void RowsPanel(const RowsForwardArgs& a, Input x, int64_t sample, int64_t m) {
   const bool pairs = TakesPairs(a);
@@ -672,8 +675,9 @@ void RowsForward(const RowsForwardArgs& a) {
   if constexpr (kCopies) {
     if (a.x_lines > 0) return RowsPanel(a, ByLines{a.x, a.x_lines}, 0, a.m);
   }
-  // A panel of x stays in L2 while all weights pass by, once for each panel. Where a block row alone has as
-  // many weights as L2 holds, it is the batch that passes by, and each pass is to be a long one.
+  // A panel of x, of layers that are not wider than it fits, stays in L2 while all weights pass by, once for
+  // each panel. Where a block row alone has as many weights as L2 holds, it is the batch that passes by, and
+  // each pass is to be a long one.
   const bool long_rows = WeightsOf(a) > (a.end - a.begin) * 2 * kSpanWeights;
   const int64_t panel = a.scratch != nullptr ? CopiedRows(a.w.in) : long_rows ? 2 * kPanel : kPanel;
   for (int64_t sample = 0; sample < a.m; sample += panel) {
