@@ -2,19 +2,27 @@
 import { BlockGrid, BlockMask, BsrMatrix } from '../../dist/index.js';
 import { CRITERIA, padBatch } from '../../dist/kernels/kernels.js';
 import { loadAddon, nativeKernels } from '../../dist/kernels/native.js';
+import { median } from '../../dist/report/timing.js';
 import { networkOf, operands, peakCandidate, variant } from './group.mjs';
-import { check, denseProduct, interleave, randomMask, randoms } from './measure.mjs';
+import { Cores, check, denseProduct, interleave, randomMask, randoms } from './measure.mjs';
 import { timed } from './peers.mjs';
 import { tileOf, tileShares } from './tiles.mjs';
 
 const SIDE = 768;
 const M = 128;
 
-const medians = async (candidates) => (await interleave(candidates, 1)).map((one) => one.median);
-const peakOf = (machine, isa, microseconds) => machine.fmaFlops(isa) / microseconds / 1e3;
+const medians = (measured) => measured.map((one) => one.median);
+
+/** Interleaved with the peak: { peak, core, times }, as of measureGroup's rows, core over all that was measured. */
+async function besidePeak(machine, isa, candidates, cores) {
+  const [fma, ...measured] = await interleave([peakCandidate(machine, isa, 1), ...candidates], 1, cores);
+  const peak = machine.fmaFlops(isa) / fma.median / 1e3;
+  const core = cores.rate(median(measured.map(({ probe }) => probe))) / peak;
+  return { peak, core, times: medians(measured) };
+}
 
 /** Shares of the peak of the two gradients: 16x16, 768x768 at 90 %, M = 128. */
-async function gradients({ machine, isa }) {
+async function gradients({ machine, isa, cores }) {
   const kernels = nativeKernels(loadAddon(), isa, 1);
   const grid = new BlockGrid([SIDE, SIDE], [16, 16]);
   const mask = new BlockMask(grid, randomMask(grid.blockCount, Math.round(grid.blockCount / 10)));
@@ -51,67 +59,64 @@ async function gradients({ machine, isa }) {
   const whole = denseProduct(turned(x, SIDE), SIDE, M, turned(dy, SIDE), SIDE);
   const sampled = BsrMatrix.fromDense(whole, grid, mask);
   check('weight gradient', gradient, sampled.values, gradient.length);
-  const [peak, ...times] = await medians([
-    peakCandidate(machine, isa, 1),
-    { time: timed(input) },
-    { time: timed(weight) },
-  ]);
-  return times.map((time) => (2 * values.length * M) / time / 1e3 / peakOf(machine, isa, peak));
+  const candidates = [input, weight].map((run) => ({ time: timed(run) }));
+  const { peak, core, times } = await besidePeak(machine, isa, candidates, cores);
+  return times.map((time) => ({ worst: (2 * values.length * M) / time / 1e3 / peak, limit: { core } }));
 }
 
 /** The slowest of all criteria in GB/s read, on 4096x4096, and the memory's rate in the same run. */
-async function scores({ machine, isa }, side) {
+async function scores({ machine, isa, cores }, side) {
   const kernels = nativeKernels(loadAddon(), isa, 1);
   const shape = [4096, 4096];
   const weight = randoms(shape[0] * shape[1]);
   const out = new Float32Array((shape[0] / side) * (shape[1] / side));
   const bytes = 4 * weight.length;
-  const [read, ...times] = await medians([
-    { time: (calls) => machine.read(isa, 1, 8 * bytes, calls) },
-    // Reading gives back half a gigabyte, after which some systems map every page of the weight anew: 50 ms
-    // of the next call, which is not timed.
-    ...CRITERIA.map((criterion) => {
-      const score = () => kernels.scoreBlocks(weight, shape, [side, side], criterion, out);
-      return {
-        time: (calls) => {
-          score();
-          return timed(score)(calls);
-        },
-      };
-    }),
-  ]);
+  const reading = { time: (calls) => machine.read(isa, 1, 8 * bytes, calls) };
+  // Reading gives back half a gigabyte, after which some systems map every page of the weight anew: 50 ms of the next
+  // call, which is not timed.
+  const scoring = CRITERIA.map((criterion) => {
+    const score = () => kernels.scoreBlocks(weight, shape, [side, side], criterion, out);
+    return {
+      time: (calls) => {
+        score();
+        return timed(score)(calls);
+      },
+    };
+  });
+  const [read, ...times] = medians(await interleave([reading, ...scoring], 1, cores));
   return { rate: bytes / Math.max(...times) / 1e3, dram: (8 * bytes) / read / 1e3 };
 }
 
 /** The lowest share of the AVX2 peak, and its tile's: 16x16, M = 128, network, 70 to 90 %. */
-async function avx2({ machine }) {
+async function avx2({ machine, cores: { runs } }) {
+  const cores = new Cores(machine, 'avx2', 1, runs);
   const kernels = nativeKernels(loadAddon(), 'avx2', 1);
   const shared = operands(`${SIDE}x${SIDE}`, [M]);
   const cells = [];
   for (const sparsity of [70, 80, 90]) {
     const one = variant(kernels, [SIDE, SIDE], [16, 16], sparsity, 1, shared);
     const network = networkOf('avx2', one, shared.x, M);
-    const [peak, ...chains] = await medians([peakCandidate(machine, 'avx2', 1), ...network.candidates]);
+    const { peak, core, times } = await besidePeak(machine, 'avx2', network.candidates, cores);
     const work = 2 * one.matrix.density * SIDE * SIDE * M;
-    const share = work / network.time(chains) / 1e3 / peakOf(machine, 'avx2', peak);
-    cells.push({ share, matrix: one.matrix, kernel: network.kernel });
+    const share = work / network.time(times) / 1e3 / peak;
+    cells.push({ share, core, matrix: one.matrix, kernel: network.kernel });
   }
   const worst = cells.reduce((least, cell) => (cell.share < least.share ? cell : least));
   const info = kernels.packLayer(worst.matrix, null, 'none', 1).info(M);
   const tile = info.kernel === worst.kernel ? tileOf(machine, 'avx2', info) : undefined;
-  if (tile === undefined) return { worst: worst.share };
+  if (tile === undefined) return { worst: worst.share, limit: { core: worst.core } };
   const cell = { tile, k: SIDE, c: 16, density: worst.matrix.density };
-  const [shares] = await tileShares(machine, 'avx2', [cell]);
-  return { worst: worst.share, limit: { tile, ...shares } };
+  const [shares] = await tileShares(machine, 'avx2', [cell], cores);
+  return { worst: worst.share, limit: { tile, ...shares, core: worst.core } };
 }
 
-/** Like the goals of the grid: { name, unit, target, worst }, `limit` where a tile's is known. */
-export async function measureExtras(machine, isa) {
-  const context = { machine, isa };
+/** Like the goals of the grid: { name, unit, target, worst }, `limit` where one is known. */
+export async function measureExtras(machine, isa, cores) {
+  const context = { machine, isa, cores };
   const results = [];
   const [input, weight] = await gradients(context);
-  results.push({ name: 'input gradient, 16x16, 90 %, M = 128', unit: 'peak', target: 0.75, worst: input });
-  results.push({ name: 'weight gradient, the same', unit: 'peak', target: 0.7, worst: weight });
+  results.push({ name: 'input gradient, 16x16, 90 %, M = 128', unit: 'peak', target: 0.75, ...input });
+  results.push({ name: 'weight gradient, the same', unit: 'peak', target: 0.7, ...weight });
   for (const side of [4, 16]) {
     const { rate, dram } = await scores(context, side);
     results.push({

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { BlockGrid, BlockMask, BsrLinear, BsrMatrix, CsrMatrix } from '../../dist/index.js';
 import { pair } from './grid.mjs';
-import { check, denseProduct, interleave, interleaveQuietly, randomMask, randoms } from './measure.mjs';
+import { check, denseProduct, interleave, randomMask, randoms } from './measure.mjs';
 import { timed } from './peers.mjs';
 
 /** Kilobytes of a core's second cache; a megabyte, as of servers with AVX-512, where the system does not say. */
@@ -143,7 +143,7 @@ export function peakCandidate(machine, isa, threads) {
  * How many times as fast a cell of measureGroup's is, row-major or in a network, where every block row keeps the same
  * blocks, side by side: as many products, weights, indices and ends of rows, but x comes in order, and mostly from L1.
  */
-export async function speedInOrder(cell, rowMajor, kernels) {
+export async function speedInOrder(cell, rowMajor, kernels, cores) {
   const { threads, batch: m, sparsity, batchHint } = cell;
   const shape = pair(cell.shape);
   const [, k] = shape;
@@ -159,6 +159,7 @@ export async function speedInOrder(cell, rowMajor, kernels) {
   const measured = await interleave(
     both.flatMap(({ candidates }) => candidates),
     threads,
+    cores,
   );
   const times = measured.map((one) => one.median);
   const rates = both.map(
@@ -177,15 +178,15 @@ async function peerCandidate(what, peer, problem, expected) {
 
 /**
  * The rows of one group: for each batch and sparsity { shape, block, threads, batch, sparsity, density, work,
- * denseWork, peak, l2, spread, kernel, tile, networkKernel, batchHint?, packedBytes, storedDense, bsrBytes, kernels,
+ * denseWork, peak, core, l2, spread, kernel, tile, networkKernel, batchHint?, packedBytes, storedDense, bsrBytes, kernels,
  * ours, network, dense, sparse, read?, runs? }. Work is floating-point operations on the blocks that are left; peak is
- * in GFLOP/s and spread how much it varied, l2 in GB/s what is read from there meanwhile, all null when they cannot be measured; kernel and tile are what
- * `explain` says of the layer alone, networkKernel what serves it in the network; storedDense whether the layer holds
- * the blocks that are gone, too, in larger ones; times are microseconds. `read`, at one batch row and of layers beyond
- * L2, is that of reading the packed bytes once, and nothing else. With `quiet`, { rate }, the best rate of reading L2 by
- * so many threads so far, each batch is of the quietest of so many `runs`.
+ * in GFLOP/s and spread how much it varied, core the share of it that is had beside other work in registers (`Cores`)
+ * while `ours` is measured, l2 in GB/s what is read from there, all null when they cannot be measured; kernel and tile
+ * are what `explain` says of the layer alone, networkKernel what serves it in the network; storedDense whether the layer
+ * holds the blocks that are gone, too, in larger ones; times are microseconds. `read`, at one batch row and of layers
+ * beyond L2, is that of reading the packed bytes once, and nothing else.
  */
-export async function* measureGroup(group, shared, { kernels, machine, isa, peers, quiet }) {
+export async function* measureGroup(group, shared, { kernels, machine, isa, peers, cores }) {
   const { threads, batches, sparsities, batchHint } = group;
   const shape = pair(group.shape);
   const [n, k] = shape;
@@ -235,11 +236,9 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
     }
     const names = [...candidates.keys()];
     const list = [...candidates.values()];
-    const l2Of = (run) => (L2_BYTES * threads) / run[names.indexOf('L2')].median / 1e3;
-    const { measured, runs } = quiet
-      ? await interleaveQuietly(list, threads, l2Of, quiet)
-      : { measured: await interleave(list, threads) };
-    const times = new Map(names.map((name, i) => [name, measured[i].median]));
+    const measured = new Map((await interleave(list, threads, cores)).map((one, i) => [names[i], one]));
+    const times = new Map([...measured].map(([name, one]) => [name, one.median]));
+    const peak = machine ? (machine.fmaFlops(isa) * threads) / times.get('peak') / 1e3 : null;
     const kernelNames = {};
     for (const [name, { close, kernel }] of candidates) {
       await close?.();
@@ -261,10 +260,11 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
         density: matrix.density,
         work: 2 * matrix.density * n * k * m,
         denseWork: 2 * n * k * m,
-        peak: machine ? (machine.fmaFlops(isa) * threads) / times.get('peak') / 1e3 : null,
-        l2: machine ? l2Of(measured) : null,
-        spread: machine ? measured[names.indexOf('peak')].spread : null,
-        ...(quiet && { runs }),
+        peak,
+        core: machine ? cores.rate(measured.get(`${sparsity} ours`).probe) / peak : null,
+        l2: machine ? (L2_BYTES * threads) / times.get('L2') / 1e3 : null,
+        spread: machine ? measured.get('peak').spread : null,
+        runs: measured.get('our dense').runs,
         kernel,
         tile,
         networkKernel: network.kernel,

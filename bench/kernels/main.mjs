@@ -25,9 +25,11 @@ square takes turns with one of the transposed shape, and the time is their mean.
 are timed without JavaScript (but for onnxruntime-node, which has no other way), on operands of their own, packed
 beforehand where the library can. Times are medians; every result is checked first, of networks three rows. A kernel
 with \`dense\` after it holds the blocks that are gone, too, as larger ones (see batchHint of BsrLinear). Beside the
-peak stands the rate at which L2 is read in the same run, both by the kernels' instruction set where it is one of SIMD:
-on machines that are shared it falls when others work, and all that reads L2 with it, while the peak stays. --goals
-measures a batch again then. Peers that are not installed are left out:
+peak stand \`core\`, the share of it that multiply-adds reach beside integer additions, all in registers, and the rate
+at which L2 is read in the same run. On machines that are shared both fall while others run on the other hardware
+threads of these cores, and kernels with them, but not the peak. So \`core\` is measured before and after each sample,
+and of named cells and of --goals the samples count at which it was highest, of up to five times as many where it is low.
+Peers that are not installed are left out:
 
     npm install --prefix bench                                                    onnxruntime-node
     apt-get install libopenblas-dev libdnnl-dev libxsmm-dev libblis-dev           OpenBLAS, oneDNN, LIBXSMM, BLIS
@@ -73,6 +75,7 @@ try {
   const selection = select(flags, flags.all);
   if (flags.goals) flags.goals = flags.shape === undefined ? GOALS : goalsOf(selection.shape);
   flags.groups = flags.goals ? goalGroups(flags.goals) : groups(selection);
+  flags.quietly = flags.goals !== undefined || FILTERS.some((name) => flags[name] !== undefined);
   checkSizes(flags.groups);
   // Before hours of measuring, not after.
   if (flags.out !== undefined) makeFolder(flags.out);

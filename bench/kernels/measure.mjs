@@ -17,14 +17,58 @@ async function callsOfSample({ time }) {
   }
 }
 
+/** Some tens of microseconds: as long as a sample's beginning and end are near. */
+const PROBE_CALLS = 8;
+/** A sample is quiet whose cores were as fast as ever but for a twentieth. */
+const QUIET = 0.95;
+
+/**
+ * How much of its cores this process has, told by work in registers (machine.cc's `core`). Others on the same machine
+ * may run on the other hardware thread of a core: that slows a kernel, which is many operations a cycle, by up to a
+ * half, for milliseconds or minutes, and leaves a loop of multiply-adds at its peak.
+ */
+export class Cores {
+  /** Where cores are not quiet `interleave` goes on, up to `runs` times as long. */
+  constructor(machine, isa, threads, runs) {
+    this.runs = runs;
+    this.work = () => machine.core(isa, threads, PROBE_CALLS);
+    this.flops = machine.fmaFlops(isa) * threads * PROBE_CALLS;
+    this.best = Number.POSITIVE_INFINITY;
+  }
+
+  /** Milliseconds of that work, now. */
+  probe() {
+    const time = this.work();
+    this.best = Math.min(this.best, time);
+    return time;
+  }
+
+  /** GFLOP/s of it that took so many milliseconds. */
+  rate(time) {
+    return this.flops / time / 1e6;
+  }
+
+  isQuiet(time) {
+    return QUIET * time <= this.best;
+  }
+}
+
+/** The median of times, and how far they lie apart, but for the quarter at either end, as a share of it. */
+function summary(times) {
+  const sorted = times.toSorted((a, b) => a - b);
+  const quarter = Math.floor(sorted.length / 4);
+  const middle = median(times);
+  return { median: middle, spread: (sorted.at(-1 - quarter) - sorted[quarter]) / middle };
+}
+
 /**
  * Median microseconds of one call of each candidate, `{ time(calls), settle? }`: time gives milliseconds, or a
  * promise of them; settle is how many milliseconds its threads need to fall asleep. They take turns, so that a
- * change of clock speed meets all alike, and each warms its own data before a sample. `spread` of each is how far
- * its samples lie apart, but for the quarter at either end, as a share of the median: what else runs on the machine
- * shows.
+ * change of clock speed meets all alike, and each warms its own data before a sample. Of each: { median, spread },
+ * and with `cores` { probe, runs }: only those samples count, as many as one run has, before and after which the cores
+ * were fastest, and `probe` is the median of those milliseconds.
  */
-export async function interleave(candidates, threads) {
+export async function interleave(candidates, threads, cores) {
   const settle = async ({ settle = 1 }) => {
     if (threads > 1) await sleep(settle);
   };
@@ -35,41 +79,32 @@ export async function interleave(candidates, threads) {
   }
   const samples = candidates.map(() => []);
   let rounds = ROUNDS;
-  for (let round = 0; round < rounds; round++) {
-    const start = performance.now();
-    for (const [i, candidate] of candidates.entries()) {
-      // Threads that slept may wake on one core, and take milliseconds to part.
-      if (threads > 1) await candidate.time(5 * calls[i]);
-      else await candidate.time(1);
-      samples[i].push(((await candidate.time(calls[i])) * 1000) / calls[i]);
-      await settle(candidate);
+  const isDone = (run) =>
+    run === (cores?.runs ?? 1) ||
+    samples.every((list) => list.filter(({ probe }) => cores.isQuiet(probe)).length >= rounds);
+  let runs = 0;
+  do {
+    for (let round = 0; round < rounds; round++) {
+      const start = performance.now();
+      for (const [i, candidate] of candidates.entries()) {
+        const before = cores?.probe();
+        // Threads that slept may wake on one core, and take milliseconds to part.
+        if (threads > 1) await candidate.time(5 * calls[i]);
+        else await candidate.time(1);
+        const time = ((await candidate.time(calls[i])) * 1000) / calls[i];
+        await settle(candidate);
+        samples[i].push({ time, probe: Math.max(before, cores?.probe()) });
+      }
+      if (performance.now() - start > LONG_ROUND_MILLISECONDS) rounds = FEWEST_ROUNDS;
     }
-    if (performance.now() - start > LONG_ROUND_MILLISECONDS) rounds = FEWEST_ROUNDS;
-  }
-  return samples.map((times) => {
-    const sorted = times.toSorted((a, b) => a - b);
-    const quarter = Math.floor(sorted.length / 4);
-    const middle = median(times);
-    return { median: middle, spread: (sorted.at(-1 - quarter) - sorted[quarter]) / middle };
+  } while (!isDone(++runs));
+  return samples.map((list) => {
+    const counted = cores === undefined ? list : list.toSorted((a, b) => a.probe - b.probe).slice(0, rounds);
+    return {
+      ...summary(counted.map(({ time }) => time)),
+      ...(cores && { runs, probe: median(counted.map(({ probe }) => probe)) }),
+    };
   });
-}
-
-const MOST_RUNS = 5;
-const QUIET = 0.95;
-
-/**
- * The quietest run of `interleave`, and of how many: { measured, runs }. Others who use the machine slow some things
- * more than what is compared; `rate` tells the speed of one of those in a run. While it is less than 95 % of the best so
- * far, `best.rate`, there is another run, up to five; later calls go on with `best`.
- */
-export async function interleaveQuietly(candidates, threads, rate, best) {
-  let measured;
-  for (let runs = 1; ; runs++) {
-    const run = await interleave(candidates, threads);
-    best.rate = Math.max(best.rate, rate(run));
-    if (measured === undefined || rate(run) > rate(measured)) measured = run;
-    if (runs === MOST_RUNS || rate(measured) >= QUIET * best.rate) return { measured, runs };
-  }
 }
 
 let state = 1;

@@ -9,7 +9,7 @@ import { measureExtras } from './extras.mjs';
 import { judge } from './goals.mjs';
 import { pair } from './grid.mjs';
 import { L2_BYTES, measureGroup, operands, speedInOrder } from './group.mjs';
-import { interleave } from './measure.mjs';
+import { Cores, interleave } from './measure.mjs';
 import { loadPeers } from './peers.mjs';
 import { writePlots } from './plots.mjs';
 import { callCost, measureServing } from './serving.mjs';
@@ -49,8 +49,8 @@ const titleOf = ({ cpu, cores, node, kernels, date }) =>
   `${cpu}, ${cores} cores, node ${node}, ours ${kernels}, ${date}; medians`;
 
 const HINTED = `--goals packs each group with batchHint = its smallest batch; tables without --goals have no hint.
-Where L2 was read at less than 95 % of the best rate so far, others used the machine: a batch is measured again, up to
-five times, and its run with the best rate counts. Limits and all that is below the grid's goals are measured once.`;
+"core" is the share of the peak that multiply-adds reach there and then beside integer additions, all in registers:
+less than all of it where others run on the same cores, and little that a kernel does is faster then.`;
 
 const LEGEND = `In each cell first a call of BsrLinear.forward, row-major in and out: its time, and how many times as
 fast it is as the fastest dense of its run. Then the same of the layer within a network, with its share of the peak on
@@ -100,19 +100,17 @@ function describe({ machine, dense, blocks, missing }, threads) {
   return about;
 }
 
-/** Every row of the groups, each group printed as it is done; `quietly` in their quietest runs. */
-async function measure(list, peers, { isa, bandwidth }, quietly) {
+/** Every row of the groups, each group printed as it is done. */
+async function measure(list, peers, isa, coresOf) {
   const rows = [];
   const kernelsRun = new Set();
-  const best = Object.fromEntries(Object.entries(bandwidth ?? {}).map(([t, { L2 }]) => [t, { rate: L2 }]));
   let shared;
   for (const group of list) {
     if (shared?.shape !== group.shape) {
       const batches = list.filter(({ shape }) => shape === group.shape).flatMap((one) => one.batches);
       shared = { shape: group.shape, ...operands(group.shape, batches) };
     }
-    const context = { kernels: kernels(), machine: peers.machine, isa, peers };
-    if (quietly) context.quiet = best[group.threads];
+    const context = { kernels: kernels(), machine: peers.machine, isa, peers, cores: coresOf(group.threads) };
     const measured = [];
     for await (const row of measureGroup(group, shared, context)) measured.push(derive(row));
     for (const list of groupBy(measured, 'batch')) {
@@ -132,13 +130,13 @@ async function measure(list, peers, { isa, bandwidth }, quietly) {
  * The share of the peak of a row-major cell without the time of a call and, where it goes by panels, that of moving the
  * lines of x and y to them and from them: so much is left for the product and for transposing.
  */
-async function withoutCall(machine, isa, { shape, batch, kernel, tile, ours, work, peak }, call) {
+async function withoutCall(machine, isa, { shape, batch, kernel, tile, ours, work, peak }, call, cores) {
   const share = (time) => work / time / 1e3 / peak;
   if (kernel === 'rows') return { 'without the call': share(ours - call) };
   const [n, k] = pair(shape);
   const [, rows] = tile;
   const moves = { time: (calls) => machine.move(isa, Math.ceil(batch / rows), rows, k, n, calls) };
-  const [{ median: time }] = await interleave([moves], 1);
+  const [{ median: time }] = await interleave([moves], 1, cores);
   return { 'without the call and moving x and y': share(ours - call - time) };
 }
 
@@ -146,7 +144,7 @@ async function withoutCall(machine, isa, { shape, batch, kernel, tile, ours, wor
 const isRowMajor = ({ worst, cell }) => worst === cell.derived.ours.share;
 
 /** What limits one goal of the grid: { limit }, or nothing where it is not known. */
-async function limitOf(goal, tileShare, machine, isa, call) {
+async function limitOf(goal, tileShare, machine, isa, call, cores) {
   const { unit, cell } = goal;
   const { dense, fastestDense, packedBytes, read } = cell;
   if (cell.batch === 1) {
@@ -166,15 +164,16 @@ async function limitOf(goal, tileShare, machine, isa, call) {
       ...tileShare,
       // Less than half as long as the products take limits nothing.
       ...(reading < 2 && { 'weights read once': reading }),
-      ...(rowMajor && (await withoutCall(machine, isa, cell, call))),
-      'blocks in order': goal.worst * (await speedInOrder(cell, rowMajor, kernels())),
+      ...(rowMajor && (await withoutCall(machine, isa, cell, call, cores))),
+      'blocks in order': goal.worst * (await speedInOrder(cell, rowMajor, kernels(), cores)),
+      core: cell.core,
       read: cell.l2,
     },
   };
 }
 
 /** Each goal with its `limit`: what the machine does in its place when it does nothing else. */
-async function withLimits(goals, machine, isa) {
+async function withLimits(goals, machine, isa, coresOf) {
   const tiles = new Map(
     goals
       .filter(({ unit, cell }) => unit === 'peak' && cell !== undefined)
@@ -187,7 +186,7 @@ async function withLimits(goals, machine, isa) {
       })
       .filter(([, { tile }]) => tile !== undefined),
   );
-  const shares = await tileShares(machine, isa, [...tiles.values()]);
+  const shares = await tileShares(machine, isa, [...tiles.values()], coresOf(1));
   const ofTile = new Map([...tiles].map(([goal, { tile }], i) => [goal, { tile, ...shares[i] }]));
   const call = await callCost();
   const limited = [];
@@ -195,7 +194,10 @@ async function withLimits(goals, machine, isa) {
     limited.push(
       goal.cell === undefined
         ? goal
-        : { ...goal, ...(await limitOf(goal, ofTile.get(goal), machine, isa, call)) },
+        : {
+            ...goal,
+            ...(await limitOf(goal, ofTile.get(goal), machine, isa, call, coresOf(goal.cell.threads))),
+          },
     );
   return limited;
 }
@@ -224,22 +226,35 @@ function write(out, results) {
   console.log(`\n${join(out, 'results.json')}, tables.md and ${writePlots(out, results.rows)} plots written`);
 }
 
-/** Measures `groups` of cells and judges them by `goals`, if any: with a `shape` of their own, by nothing else. */
-export async function run({ groups, goals, serving, out, shape }) {
+/** Where the machine is not quiet, cells that were asked for are measured up to so many times as long. */
+const MOST_RUNS = 5;
+
+/**
+ * Measures `groups` of cells and judges them by `goals`, if any: with a `shape` of their own, by nothing else. With
+ * `quietly` the samples of quiet moments count, for as long as it takes to find some.
+ */
+export async function run({ groups, goals, serving, out, shape, quietly }) {
   if (serving) {
     console.log(goalTable(await measureServing()));
     return;
   }
   const peers = await loadPeers();
   const about = describe(peers, [...new Set(groups.map(({ threads }) => threads))]);
-  const rows = await measure(groups, peers, about, goals !== undefined);
+  const cores = new Map();
+  const coresOf = (threads) => {
+    if (peers.machine && !cores.has(threads))
+      cores.set(threads, new Cores(peers.machine, about.isa, threads, quietly ? MOST_RUNS : 1));
+    return cores.get(threads);
+  };
+  const rows = await measure(groups, peers, about.isa, coresOf);
   const results = { about, units: UNITS, rows };
   if (goals) {
     results.goals = judge(rows, goals);
     if (shape === undefined) results.goals.push(...(await measureServing()));
     if (peers.machine) {
-      results.goals = await withLimits(results.goals, peers.machine, about.isa);
-      if (shape === undefined) results.goals.push(...(await measureExtras(peers.machine, about.isa)));
+      results.goals = await withLimits(results.goals, peers.machine, about.isa, coresOf);
+      if (shape === undefined)
+        results.goals.push(...(await measureExtras(peers.machine, about.isa, coresOf(1))));
     }
     console.log(`\n${HINTED}`);
     console.log(goalTable(results.goals));

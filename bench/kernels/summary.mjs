@@ -101,14 +101,14 @@ export function groupTable(rows) {
 
 /** The line above it. */
 export function groupTitle([row]) {
-  const { shape, block, batch, threads, peak, l2, spread, runs = 1, denseGflops, dense } = row;
+  const { shape, block, batch, threads, peak, core, l2, spread, runs, denseGflops, dense } = row;
   const libraries = Object.keys(dense)
     .map((name) => `${name} ${significant(dense[name])} µs (${significant(denseGflops[name])} GFLOP/s)`)
     .join(', ');
   const most =
     peak === null
       ? ''
-      : `; peak ${significant(peak)} GFLOP/s, L2 read at ${significant(l2)} GB/s${runs > 1 ? `, the quietest of ${runs} runs` : ''}${spread > 0.1 ? `; the peak varied by ${percent(spread, 0)}: the machine is not quiet` : ''}`;
+      : `; peak ${significant(peak)} GFLOP/s, core ${percent(core, 0)}, L2 read at ${significant(l2)} GB/s${runs > 1 ? `, ${runs} runs` : ''}${spread > 0.1 ? `; the peak varied by ${percent(spread, 0)}: the machine is not quiet` : ''}`;
   return `${shape} in ${block}, M = ${batch}, ${threadsText(threads)}${most}\ndense: ${libraries}`;
 }
 
@@ -197,13 +197,14 @@ export function goalTable(goals) {
 /** A bare tile (tileShares) and what else a layer does, plain reading, or what it would be over dense at the limit. */
 function limitText(limit, unit) {
   if (limit === undefined) return '';
-  const { tile, at, dense, read, ...levels } = limit;
+  const { tile, at, dense, read, core, ...levels } = limit;
   if (dense !== undefined) return `at ${at} ${inUnit(dense, unit)}`;
   const rates = Object.entries(levels).map(([level, value]) => `${level} ${inUnit(value, unit)}`);
   return [
     ...(tile === undefined ? [] : [`tile ${tile.join('x')}`]),
     ...rates,
-    ...(read === undefined ? [] : [`L2 read at ${significant(read)} GB/s meanwhile`]),
+    ...(core === undefined ? [] : [`meanwhile core ${percent(core, 0)}`]),
+    ...(read === undefined ? [] : [`L2 read at ${significant(read)} GB/s`]),
   ].join(', ');
 }
 

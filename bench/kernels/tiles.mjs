@@ -29,7 +29,7 @@ function runsOf(total, { k, c, density }) {
  * Of each of these tiles, { tile, k, c, density }, the share of the peak that its bare loop reaches: with operands
  * from L1, from L2, and from L2 with an end for every block row, { L1, L2, 'L2 by rows' }.
  */
-export async function tileShares(machine, isa, tiles) {
+export async function tileShares(machine, isa, tiles, cores) {
   const loops = tiles.flatMap((one) => [
     { one, level: 'L1', runs: Int32Array.of(COLUMNS.L1) },
     { one, level: 'L2', runs: Int32Array.of(COLUMNS.L2) },
@@ -41,6 +41,7 @@ export async function tileShares(machine, isa, tiles) {
       ...loops.map(({ one, runs }) => ({ time: (calls) => machine.tile(isa, ...one.tile, runs, calls) })),
     ],
     1,
+    cores,
   );
   const rate = machine.fmaFlops(isa) / peak.median;
   const shares = tiles.map(() => ({}));

@@ -21,16 +21,27 @@ namespace {
 constexpr int kSums = 12;
 constexpr int64_t kRounds = 4096;
 
+// As many multiply-adds, and this many integer additions: about as many operations a cycle as a kernel has,
+// with its loads, which a core of its own does at the same rate. Of a core that shares its time with another
+// hardware thread it may have half the operations, and still all multiply-adds of a loop of nothing else.
+constexpr int kAdditions = 18;
+constexpr int kCounts = 6;
+
 // `PIN` makes a value opaque: the compiler would merge equal sums, or compute them ahead of time.
-#define FMA_LOOP(V, PIN)                                          \
-  V sum[kSums] = {};                                              \
-  V a = V{} + 0.5f, b = V{} + 1e-3f;                              \
-  for (int i = 0; i < kSums; ++i) asm volatile("" : PIN(sum[i])); \
-  for (int64_t round = 0; round < kRounds; ++round) {             \
-    asm volatile("" : PIN(a), PIN(b));                            \
-    for (int i = 0; i < kSums; ++i) sum[i] = sum[i] * a + b;      \
-  }                                                               \
-  for (int i = 1; i < kSums; ++i) sum[0] += sum[i];               \
+#define FMA_LOOP(V, PIN, ADDITIONS)                                                       \
+  V sum[kSums] = {};                                                                      \
+  V a = V{} + 0.5f, b = V{} + 1e-3f;                                                      \
+  int64_t count[kCounts] = {}, step = 1;                                                  \
+  for (int i = 0; i < kSums; ++i) asm volatile("" : PIN(sum[i]));                         \
+  for (int64_t round = 0; round < kRounds; ++round) {                                     \
+    asm volatile("" : PIN(a), PIN(b), "+r"(step));                                        \
+    _Pragma("GCC unroll 12") for (int i = 0; i < kSums; ++i) { sum[i] = sum[i] * a + b; } \
+    _Pragma("GCC unroll 18") for (int i = 0; i < (ADDITIONS); ++i) {                      \
+      count[i % kCounts] += step;                                                         \
+      asm volatile("" : "+r"(count[i % kCounts]));                                        \
+    }                                                                                     \
+  }                                                                                       \
+  for (int i = 1; i < kSums; ++i) sum[0] += sum[i];                                       \
   return sum[0][0];
 
 // Of whole eights of vectors: what is left over is not read.
@@ -150,6 +161,7 @@ struct Isa {
   const char* name;
   int lanes;
   float (*fma)();
+  float (*core)();
   float (*read)(const float* p, int64_t count);
   void (*move)(float* major, int64_t rows, int64_t columns, float* panel, bool to_panel);
   std::vector<Tile> tiles;
@@ -158,9 +170,12 @@ struct Isa {
 #if defined(__x86_64__)
 #define PIN_X(v) "+x"(v)
 #define PIN_V(v) "+v"(v)
-__attribute__((target("avx512f"))) float Fma512() { FMA_LOOP(V16, PIN_V) }
-__attribute__((target("avx2,fma"))) float Fma256() { FMA_LOOP(V8, PIN_X) }
-__attribute__((target("sse2"))) float Fma128() { FMA_LOOP(V4, PIN_X) }
+__attribute__((target("avx512f"))) float Fma512() { FMA_LOOP(V16, PIN_V, 0) }
+__attribute__((target("avx512f"))) float Core512() { FMA_LOOP(V16, PIN_V, kAdditions) }
+__attribute__((target("avx2,fma"))) float Fma256() { FMA_LOOP(V8, PIN_X, 0) }
+__attribute__((target("avx2,fma"))) float Core256() { FMA_LOOP(V8, PIN_X, kAdditions) }
+__attribute__((target("sse2"))) float Fma128() { FMA_LOOP(V4, PIN_X, 0) }
+__attribute__((target("sse2"))) float Core128() { FMA_LOOP(V4, PIN_X, kAdditions) }
 __attribute__((target("avx512f"))) float Read512(const float* p, int64_t count) { READ_LOOP(V16) }
 __attribute__((target("avx2,fma"))) float Read256(const float* p, int64_t count) { READ_LOOP(V8) }
 __attribute__((target("sse2"))) float Read128(const float* p, int64_t count) { READ_LOOP(V4) }
@@ -193,6 +208,7 @@ __attribute__((target("avx2,fma"))) float Tile256(const float* p, int64_t column
 const Isa kIsas[] = {{"avx512",
                       16,
                       Fma512,
+                      Core512,
                       Read512,
                       Move512,
                       {TILE512(8, 1), TILE512(16, 1), TILE512(24, 1), TILE512(8, 2), TILE512(12, 2),
@@ -201,10 +217,11 @@ const Isa kIsas[] = {{"avx512",
                      {"avx2",
                       8,
                       Fma256,
+                      Core256,
                       Read256,
                       Move256,
                       {TILE256(4, 2), TILE256(5, 2), TILE256(6, 2), TILE256(3, 4), TILE256(3, 2)}},
-                     {"sse2", 4, Fma128, Read128, Move128, {}}};
+                     {"sse2", 4, Fma128, Core128, Read128, Move128, {}}};
 
 bool Has(const std::string& isa) {
   if (isa == "avx512") return __builtin_cpu_supports("avx512f");
@@ -213,10 +230,11 @@ bool Has(const std::string& isa) {
 }
 #else
 #define PIN_W(v) "+w"(v)
-float Fma128() { FMA_LOOP(V4, PIN_W) }
+float Fma128() { FMA_LOOP(V4, PIN_W, 0) }
+float Core128() { FMA_LOOP(V4, PIN_W, kAdditions) }
 float Read128(const float* p, int64_t count) { READ_LOOP(V4) }
 void Move128(float* major, int64_t rows, int64_t columns, float* panel, bool to_panel) { MOVE_LOOP(V4) }
-const Isa kIsas[] = {{"neon", 4, Fma128, Read128, Move128, {}}};
+const Isa kIsas[] = {{"neon", 4, Fma128, Core128, Read128, Move128, {}}};
 bool Has(const std::string&) { return true; }
 #endif
 
@@ -261,11 +279,12 @@ Napi::Value Timed(Napi::Env env, int threads, const Work& work) {
 }
 
 // (isa, threads, calls): milliseconds of calls * fmaFlops on each thread.
+template <float (*Isa::*loop)()>
 Napi::Value Fma(const Napi::CallbackInfo& info) {
-  const Isa& isa = Find(info[0]);
+  const auto run = Find(info[0]).*loop;
   const int64_t calls = info[2].As<Napi::Number>().Int64Value();
   return Timed(info.Env(), info[1].As<Napi::Number>().Int32Value(), [&](int) {
-    for (int64_t i = 0; i < calls; ++i) sink = isa.fma();
+    for (int64_t i = 0; i < calls; ++i) sink = run();
   });
 }
 
@@ -362,7 +381,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
     tiles.Set(isa.name, of);
   }
   exports.Set("tiles", tiles);
-  exports.Set("fma", Napi::Function::New<Fma>(env));
+  exports.Set("fma", Napi::Function::New<Fma<&Isa::fma>>(env));
+  // The same beside integer additions.
+  exports.Set("core", Napi::Function::New<Fma<&Isa::core>>(env));
   exports.Set("fmaFlops", Napi::Function::New<FmaFlops>(env));
   exports.Set("tile", Napi::Function::New<RunTile>(env));
   exports.Set("tileFlops", Napi::Function::New<TileFlops>(env));

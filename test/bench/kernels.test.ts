@@ -12,7 +12,7 @@ import {
   select,
   THREADS,
 } from '../../bench/kernels/grid.mjs';
-import { interleaveQuietly } from '../../bench/kernels/measure.mjs';
+import { Cores, interleave } from '../../bench/kernels/measure.mjs';
 import { cleanEnvironment, traps } from '../../bench/kernels/peers.mjs';
 import { shareChart, speedUpChart } from '../../bench/kernels/plots.mjs';
 import {
@@ -231,38 +231,52 @@ describe('what the rows say', () => {
 });
 
 describe('a machine that others use', () => {
-  /** Runs one after the other in which two candidates take so many milliseconds; which of them counts. */
-  const quietest = async (runs: number[][], best: { rate: number }) => {
-    const seen = new Set<unknown>();
-    const rate = (run: { median: number }[]) => {
-      seen.add(run);
-      return 1000 / (run[0]?.median ?? 0);
-    };
-    const candidates = [0, 1].map((i) => ({
-      time: (calls: number) => calls * (runs[seen.size]?.[i] ?? Number.NaN),
-    }));
-    const { measured, runs: count } = await interleaveQuietly(candidates, 1, rate, best);
-    expect(count).toBe(seen.size);
-    return { median: measured[1].median / 1000, runs: count };
-  };
+  const machine = (core: () => number) => ({ core, fmaFlops: () => 1e6 });
+  /** A candidate that takes a millisecond a call, or two while the machine is busy. */
+  const candidate = (isBusy: () => boolean) => ({ time: (calls: number) => calls * (isBusy() ? 2 : 1) });
 
-  it('is measured again until it is as quiet as it was, five times at most', async () => {
-    const best = { rate: 0.5 };
-    expect(await quietest([[1, 7]], best)).toEqual({ median: 7, runs: 1 });
-    expect(best.rate).toBe(1);
-    expect(
-      await quietest(
-        [
-          [1.2, 7],
-          [1.04, 9],
-          [1, 8],
-        ],
-        best,
-      ),
-    ).toEqual({ median: 9, runs: 2 });
-    const noisy = [1.5, 1.3, 1.1, 1.2, 1.4].map((time, i) => [time, i + 1]);
-    expect(await quietest(noisy, best)).toEqual({ median: 3, runs: 5 });
-    expect(best.rate).toBe(1);
+  it('counts the samples of its quiet moments, and goes on until there are as many as in one run', async () => {
+    let probes = 0;
+    // Half of the time others are busy, for ten probes each time: that is five samples.
+    const isBusy = () => (probes / 10) % 2 >= 1;
+    const cores = new Cores(
+      machine(() => {
+        const time = isBusy() ? 0.2 : 0.1;
+        probes++;
+        return time;
+      }),
+      'avx2',
+      1,
+      5,
+    );
+    const [first, second] = await interleave([candidate(isBusy), candidate(isBusy)], 1, cores);
+    expect(first).toMatchObject({ median: 1000, probe: 0.1, runs: 3 });
+    expect(second).toMatchObject({ median: 1000, probe: 0.1, runs: 3 });
+    expect(cores.best).toBe(0.1);
+    // Eight calls of a megaflop in a tenth of a millisecond.
+    expect(cores.rate(first.probe)).toBeCloseTo(80);
+  });
+
+  it('is measured five times as long at most, and once where it is quiet or nobody asked', async () => {
+    let probe = 0.1;
+    const cores = (runs: number) =>
+      new Cores(
+        machine(() => probe),
+        'avx2',
+        1,
+        runs,
+      );
+    const busy = () => true;
+    const asked = cores(5);
+    expect(await interleave([candidate(busy)], 1, asked)).toMatchObject([{ median: 2000, runs: 1 }]);
+    probe = 0.104;
+    expect(await interleave([candidate(busy)], 1, asked)).toMatchObject([{ probe: 0.104, runs: 1 }]);
+    probe = 0.2;
+    expect(await interleave([candidate(busy)], 1, asked)).toMatchObject([{ probe: 0.2, runs: 5 }]);
+    const once = cores(1);
+    once.best = 0.1;
+    expect(await interleave([candidate(busy)], 1, once)).toMatchObject([{ probe: 0.2, runs: 1 }]);
+    expect(await interleave([candidate(busy)], 1)).toEqual([{ median: 2000, spread: 0 }]);
   });
 });
 
@@ -328,7 +342,7 @@ describe('the goals', () => {
         reached: 2,
         cells: 3,
         cell: rows[0],
-        limit: { tile: [8, 2], L1: 0.91, 'without the call': 0.88, read: 205 },
+        limit: { tile: [8, 2], L1: 0.91, 'without the call': 0.88, core: 0.97, read: 205 },
       },
       { name: 'cheap', target: 0.5, unit: 'µs', worst: 0.4, atMost: true },
       { name: 'open', target: null, unit: 'ms', worst: 3 },
@@ -336,7 +350,7 @@ describe('the goals', () => {
       { name: 'read', target: 75, unit: 'GB/s', worst: 70, limit: { reading: 88 } },
     ]).split('\n');
     expect(lines[2]).toMatch(
-      /low .* 90 % peak .* 80 % peak .* 95 % peak .* no, 2 of 3 .*768x768.* tile 8x2, L1 91 % peak, without the call 88 % peak, L2 read at 205 GB\/s meanwhile$/,
+      /low .* 90 % peak .* 80 % peak .* 95 % peak .* no, 2 of 3 .*768x768.* tile 8x2, L1 91 % peak, without the call 88 % peak, meanwhile core 97 %, L2 read at 205 GB\/s$/,
     );
     expect(lines[3]).toMatch(/cheap .*<= 0.50 µs .*0.40 µs .*yes/);
     expect(lines[4]).toMatch(/open .* - .*3.00 ms$/);
