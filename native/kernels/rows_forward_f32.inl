@@ -270,10 +270,13 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
     const int32_t end = ptr[row + 1];
     const int64_t strip = (end - begin) * size;
     const float* values = a.w.values + first;
-    // The first tile asks for weights that come later, those of the next row where there are more tiles; at
-    // the beginning of a block or, where it is soon done with one, of as many columns as a line has.
-    const int64_t chunk = B <= 8 && far && c > kLanes ? kLanes : c;
+    // Columns ascend, so only the last block of a row can be cut off by the edge.
+    const bool cut = begin < end && (index[end - 1] + 1) * c > in;
+    const int32_t* const whole = index + end - cut;
+    // The first tile asks for weights that come later, those of the next row where there are more tiles, at
+    // the beginning of a block: of one line every `apart`.
     const bool all = B >= kRowsInOrder && size < kAskedApart;
+    const int64_t apart = all ? kLanes : B <= 8 ? kLanes * r : size;
     const int64_t ahead = tiles == 1 ? kAheadWeights : kStrips * strip;
     float* y = a.y + (a.y_lines > 0 ? sample * kLanes + out_row * a.y_lines : sample * out + out_row);
     for (int64_t tile = 0; tile < tiles; ++tile, y += B * y_stride) {
@@ -287,8 +290,6 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
       });
       int32_t e = begin;
       if constexpr (D > 0) {
-        // Columns ascend, so only the last block of a row can be cut off by the edge.
-        const bool cut = e < end && index[end - 1] == in / D;
         for (; e + U <= end - cut; e += U) {
           Each<U>(EACH(u) {
             x.template Block<1, u>(sum, D, values + (e + u) * size, r, strip,
@@ -302,25 +303,22 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
           x.template Block<1, u>(sum, depth, values + (e + u) * size, r, strip, x.At(column));
         });
       } else if constexpr (U == 1) {
-        // The address of the next block is ready when its turn comes. Columns ascend, so only the last block
-        // can be cut off by the edge.
-        const bool cut = e < end && (index[end - 1] + 1) * c > in;
-        const float* p = values + e * size;
-        const float* at = e < end ? x.At(index[e] * c) : nullptr;
-        for (; e < end - cut; ++e, p += size) {
-          const float* next = x.At(index[e + 1 < end ? e + 1 : e] * c);
+        // The address of the next block is ready when its turn comes. What a block needs besides its products
+        // is as little as can be: those of two and four columns have few.
+        const float* p = values + begin * size;
+        const float* at = begin < end ? x.At(index[begin] * c) : nullptr;
+        for (const int32_t* block = index + begin; block < whole; p += size) {
+          ++block;
+          const float* next = x.At(*(block < whole + cut ? block : block - 1) * c);
           asm("" : "+r"(next));
-          for (int64_t k = 0;;) {
-            for (int64_t i = 0; far && tile == 0 && (i == 0 || (all && i < chunk * r)); i += kLanes)
-              Each<kStrips>(EACH(t) { __builtin_prefetch(p + k * r + t * strip + ahead + i, 0, 2); });
-            x.template Block<1, 0>(sum, c - k < chunk ? c - k : chunk, p + k * r, r, strip, at);
-            k += chunk;
-            if (B > 8 || k >= c) break;
-            at = x.At(index[e] * c + k);
+          if (far && tile == 0) {
+            for (int64_t i = 0; i < size; i += apart)
+              Each<kStrips>(EACH(t) { __builtin_prefetch(p + t * strip + ahead + i, 0, 2); });
           }
+          x.template Block<1, 0>(sum, c, p, r, strip, at);
           at = next;
         }
-        if (cut) x.template Block<1, 0>(sum, in - index[e] * c, p, r, strip, at);
+        if (cut) x.template Block<1, 0>(sum, in - *whole * c, p, r, strip, at);
       } else {
         constexpr int kBlocks = D == kByBlock ? U : 1;
         for (; e < end; e += kBlocks) {
