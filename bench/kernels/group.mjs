@@ -178,13 +178,14 @@ async function peerCandidate(what, peer, problem, expected) {
 
 /**
  * The rows of one group: for each batch and sparsity { shape, block, threads, batch, sparsity, density, work,
- * denseWork, peak, core, l2, spread, kernel, tile, networkKernel, batchHint?, packedBytes, storedDense, bsrBytes, kernels,
- * ours, network, dense, sparse, read?, runs? }. Work is floating-point operations on the blocks that are left; peak is
- * in GFLOP/s and spread how much it varied, core the share of it that is had beside other work in registers (`Cores`)
- * while `ours` is measured, l2 in GB/s what is read from there, all null when they cannot be measured; kernel and tile
- * are what `explain` says of the layer alone, networkKernel what serves it in the network; storedDense whether the layer
- * holds the blocks that are gone, too, in larger ones; times are microseconds. `read`, at one batch row and of layers
- * beyond L2, is that of reading the packed bytes once, and nothing else.
+ * denseWork, peak, core, l2, spread, kernel, tile, networkKernel, batchHint?, packedBytes, storedDense, bsrBytes,
+ * kernels, ours, network, dense, sparse, read?, runs? }. Work is floating-point operations on the blocks that are
+ * left; peak is in GFLOP/s and spread how much it varied; core the share of it that other work in registers reaches
+ * (`Cores`) while `ours` and the `network` are measured, { ours, network }; l2 the rate at which L2 is read in the same
+ * run, in GB/s; all null when they cannot be measured. kernel and tile are what `explain` says of the layer alone,
+ * networkKernel what serves it in the network; storedDense whether the layer holds the blocks that are gone, too, in
+ * larger ones; times are microseconds. `read`, at one batch row and of layers beyond L2, is that of reading the packed
+ * bytes once, and nothing else. Samples are those of so many `runs`, of several the quietest.
  */
 export async function* measureGroup(group, shared, { kernels, machine, isa, peers, cores }) {
   const { threads, batches, sparsities, batchHint } = group;
@@ -239,6 +240,7 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
     const measured = new Map((await interleave(list, threads, cores)).map((one, i) => [names[i], one]));
     const times = new Map([...measured].map(([name, one]) => [name, one.median]));
     const peak = machine ? (machine.fmaFlops(isa) * threads) / times.get('peak') / 1e3 : null;
+    const coreOf = (name) => cores.rate(measured.get(name).probe) / peak;
     const kernelNames = {};
     for (const [name, { close, kernel }] of candidates) {
       await close?.();
@@ -261,7 +263,7 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
         work: 2 * matrix.density * n * k * m,
         denseWork: 2 * n * k * m,
         peak,
-        core: machine ? cores.rate(measured.get(`${sparsity} ours`).probe) / peak : null,
+        core: machine ? { ours: coreOf(`${sparsity} ours`), network: coreOf(`${sparsity} chain 0`) } : null,
         l2: machine ? (L2_BYTES * threads) / times.get('L2') / 1e3 : null,
         spread: machine ? measured.get('peak').spread : null,
         runs: measured.get('our dense').runs,

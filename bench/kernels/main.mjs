@@ -25,10 +25,11 @@ square takes turns with one of the transposed shape, and the time is their mean.
 are timed without JavaScript (but for onnxruntime-node, which has no other way), on operands of their own, packed
 beforehand where the library can. Times are medians; every result is checked first, of networks three rows. A kernel
 with \`dense\` after it holds the blocks that are gone, too, as larger ones (see batchHint of BsrLinear). Beside the
-peak stand \`core\`, the share of it that multiply-adds reach beside integer additions, all in registers, and the rate
-at which L2 is read in the same run. On machines that are shared both fall while others run on the other hardware
-threads of these cores, and kernels with them, but not the peak. So \`core\` is measured before and after each sample,
-and of named cells and of --goals the samples count at which it was highest, of up to five times as many where it is low.
+peak stand \`core\`, the rate of multiply-adds beside integer additions, all in registers, as a share of the peak, and
+the rate at which L2 is read. While others use the same physical cores both fall and kernels slow down, and often not
+the peak. So \`core\` is measured before and after each sample. With --goals, or any of --shape, --block, --batch,
+--sparsity and --threads, up to five times as many samples are taken while it is low, and those with the highest count:
+on a machine that others use that takes up to five times as long.
 Peers that are not installed are left out:
 
     npm install --prefix bench                                                    onnxruntime-node

@@ -17,9 +17,11 @@ async function callsOfSample({ time }) {
   }
 }
 
-/** Some tens of microseconds: as long as a sample's beginning and end are near. */
-const PROBE_CALLS = 8;
-/** A sample is quiet whose cores were as fast as ever but for a twentieth. */
+/** Some tens of microseconds: short against a sample, so that it tells of the moment beside it. */
+const PROBE_CALLS = 4;
+/** The best of so many counts, for an interrupt may meet one. */
+const PROBE_TRIES = 3;
+/** A probe is quiet that reaches this share of the best rate so far. */
 const QUIET = 0.95;
 
 /**
@@ -38,7 +40,7 @@ export class Cores {
 
   /** Milliseconds of that work, now. */
   probe() {
-    const time = this.work();
+    const time = Math.min(...Array.from({ length: PROBE_TRIES }, this.work));
     this.best = Math.min(this.best, time);
     return time;
   }
@@ -64,9 +66,10 @@ function summary(times) {
 /**
  * Median microseconds of one call of each candidate, `{ time(calls), settle? }`: time gives milliseconds, or a
  * promise of them; settle is how many milliseconds its threads need to fall asleep. They take turns, so that a
- * change of clock speed meets all alike, and each warms its own data before a sample. Of each: { median, spread },
- * and with `cores` { probe, runs }: only those samples count, as many as one run has, before and after which the cores
- * were fastest, and `probe` is the median of those milliseconds.
+ * change of clock speed meets all alike, and each warms its own data before a sample. Of each: { median, spread };
+ * with `cores` also { probe, runs }. Cores are probed before and after each sample, and the slower one counts. Where
+ * there is more than one run, of each candidate the quietest samples are used, as many as one run has, whichever the
+ * others' are; `probe` is the median of theirs.
  */
 export async function interleave(candidates, threads, cores) {
   const settle = async ({ settle = 1 }) => {
@@ -79,9 +82,10 @@ export async function interleave(candidates, threads, cores) {
   }
   const samples = candidates.map(() => []);
   let rounds = ROUNDS;
-  const isDone = (run) =>
-    run === (cores?.runs ?? 1) ||
-    samples.every((list) => list.filter(({ probe }) => cores.isQuiet(probe)).length >= rounds);
+  const quietest = (list) => list.toSorted((a, b) => a.probe - b.probe).slice(0, rounds);
+  const isDone = (runs) =>
+    runs === (cores?.runs ?? 1) ||
+    samples.every((list) => quietest(list).every(({ probe }) => cores.isQuiet(probe)));
   let runs = 0;
   do {
     for (let round = 0; round < rounds; round++) {
@@ -95,14 +99,15 @@ export async function interleave(candidates, threads, cores) {
         await settle(candidate);
         samples[i].push({ time, probe: Math.max(before, cores?.probe()) });
       }
-      if (performance.now() - start > LONG_ROUND_MILLISECONDS) rounds = FEWEST_ROUNDS;
+      if (runs === 0 && performance.now() - start > LONG_ROUND_MILLISECONDS)
+        rounds = Math.max(FEWEST_ROUNDS, round + 1);
     }
   } while (!isDone(++runs));
   return samples.map((list) => {
-    const counted = cores === undefined ? list : list.toSorted((a, b) => a.probe - b.probe).slice(0, rounds);
+    const used = runs > 1 ? quietest(list) : list;
     return {
-      ...summary(counted.map(({ time }) => time)),
-      ...(cores && { runs, probe: median(counted.map(({ probe }) => probe)) }),
+      ...summary(used.map(({ time }) => time)),
+      ...(cores && { runs, probe: median(used.map(({ probe }) => probe)) }),
     };
   });
 }

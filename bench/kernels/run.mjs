@@ -49,8 +49,8 @@ const titleOf = ({ cpu, cores, node, kernels, date }) =>
   `${cpu}, ${cores} cores, node ${node}, ours ${kernels}, ${date}; medians`;
 
 const HINTED = `--goals packs each group with batchHint = its smallest batch; tables without --goals have no hint.
-"core" is the share of the peak that multiply-adds reach there and then beside integer additions, all in registers:
-less than all of it where others run on the same cores, and little that a kernel does is faster then.`;
+"core" is the share of the peak that multiply-adds reach beside integer additions, all in registers, before and after
+the samples. Where it is lower than elsewhere on the same machine, others use the same cores, and kernels are slower.`;
 
 const LEGEND = `In each cell first a call of BsrLinear.forward, row-major in and out: its time, and how many times as
 fast it is as the fastest dense of its run. Then the same of the layer within a network, with its share of the peak on
@@ -166,7 +166,7 @@ async function limitOf(goal, tileShare, machine, isa, call, cores) {
       ...(reading < 2 && { 'weights read once': reading }),
       ...(rowMajor && (await withoutCall(machine, isa, cell, call, cores))),
       'blocks in order': goal.worst * (await speedInOrder(cell, rowMajor, kernels(), cores)),
-      core: cell.core,
+      core: cell.core[rowMajor ? 'ours' : 'network'],
       read: cell.l2,
     },
   };

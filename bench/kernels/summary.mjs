@@ -99,16 +99,16 @@ export function groupTable(rows) {
   });
 }
 
-/** The line above it. */
-export function groupTitle([row]) {
-  const { shape, block, batch, threads, peak, core, l2, spread, runs, denseGflops, dense } = row;
+/** The line above it; its core is the lowest of the table. */
+export function groupTitle(rows) {
+  const { shape, block, batch, threads, peak, l2, spread, runs, denseGflops, dense } = rows[0];
   const libraries = Object.keys(dense)
     .map((name) => `${name} ${significant(dense[name])} µs (${significant(denseGflops[name])} GFLOP/s)`)
     .join(', ');
   const most =
     peak === null
       ? ''
-      : `; peak ${significant(peak)} GFLOP/s, core ${percent(core, 0)}, L2 read at ${significant(l2)} GB/s${runs > 1 ? `, ${runs} runs` : ''}${spread > 0.1 ? `; the peak varied by ${percent(spread, 0)}: the machine is not quiet` : ''}`;
+      : `; peak ${significant(peak)} GFLOP/s, core ${percent(Math.min(...rows.flatMap(({ core }) => Object.values(core))), 0)}, L2 read at ${significant(l2)} GB/s${runs > 1 ? `, the quietest samples of ${runs} runs` : ''}${spread > 0.1 ? `; the peak varied by ${percent(spread, 0)}: the machine is not quiet` : ''}`;
   return `${shape} in ${block}, M = ${batch}, ${threadsText(threads)}${most}\ndense: ${libraries}`;
 }
 

@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
@@ -21,9 +22,10 @@ namespace {
 constexpr int kSums = 12;
 constexpr int64_t kRounds = 4096;
 
-// As many multiply-adds, and this many integer additions: about as many operations a cycle as a kernel has,
-// with its loads, which a core of its own does at the same rate. Of a core that shares its time with another
-// hardware thread it may have half the operations, and still all multiply-adds of a loop of nothing else.
+// Beside as many multiply-adds, this many integer additions: about as many operations a cycle as a kernel
+// has, with its loads. Cores that issue six a cycle do them at the rate of multiply-adds alone, narrower ones
+// at three quarters of it. While another hardware thread uses the core this is slower, and a loop of
+// multiply-adds alone may not be.
 constexpr int kAdditions = 18;
 constexpr int kCounts = 6;
 
@@ -260,12 +262,14 @@ Floats Ones(Napi::Env env, int64_t count) {
   return floats;
 }
 
-// Milliseconds of work(thread) on so many threads at once, the mean of what each takes: starting them is not
-// counted.
+// Milliseconds of work(thread) on so many threads at once, the mean of what each takes: they begin together,
+// when all have started.
 template <typename Work>
 Napi::Value Timed(Napi::Env env, int threads, const Work& work) {
   std::vector<double> took(static_cast<std::size_t>(threads));
+  std::atomic<int> started{0};
   const auto run = [&](int thread) {
+    for (++started; started < threads;) std::this_thread::yield();
     const auto start = std::chrono::steady_clock::now();
     work(thread);
     const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;

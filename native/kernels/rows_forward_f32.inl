@@ -180,10 +180,10 @@ void CopyLines(const float* x, int64_t in, int64_t rows, float* to, int64_t line
 }
 
 // Weights, a kilobyte, from which on it is enough to ask for one line: what lies between the processor
-// fetches ahead by itself then, and to ask for it too takes longer than it saves. Tiles of few batch rows ask
-// for a line of every kilobyte, others at the beginning of a block; those of eight batch rows and more ask
-// for all lines of a smaller one: fewer hinder what fetches ahead. Blocks of constant width are too small to
-// ask.
+// fetches ahead by itself then, and to ask for it too takes longer than it saves. Tiles with more than one
+// sum ask for a line of every kilobyte, others at the beginning of a block; those of eight batch rows and
+// more ask for all lines of a smaller one: fewer hinder what fetches ahead. Blocks of constant width are too
+// small to ask.
 constexpr int64_t kAskedApart = 256;
 
 // How the partial sums of a tile take turns: columns do within a block, or the blocks of a row, which may
@@ -272,9 +272,11 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
     const float* values = a.w.values + first;
     // Columns ascend, so only the last block of a row can be cut off by the edge.
     const bool cut = begin < end && (index[end - 1] + 1) * c > in;
-    const int32_t* const whole = index + end - cut;
+    const int32_t* const last = index + end;
+    const int32_t* const whole = last - cut;
     // The first tile asks for weights that come later, those of the next row where there are more tiles, at
-    // the beginning of a block: of one line every `apart`.
+    // the beginning of each block: for a line every `apart` floats. Tiles of up to eight batch rows are soon
+    // done with a block, and ask for one every kLanes columns.
     const bool all = B >= kRowsInOrder && size < kAskedApart;
     const int64_t apart = all ? kLanes : B <= 8 ? kLanes * r : size;
     const int64_t ahead = tiles == 1 ? kAheadWeights : kStrips * strip;
@@ -303,13 +305,13 @@ __attribute__((noinline)) void RowsTiles(const RowsForwardArgs& a, Input input, 
           x.template Block<1, u>(sum, depth, values + (e + u) * size, r, strip, x.At(column));
         });
       } else if constexpr (U == 1) {
-        // The address of the next block is ready when its turn comes. What a block needs besides its products
-        // is as little as can be: those of two and four columns have few.
+        // The address of the next block is ready when its turn comes. What else a block needs is kept small:
+        // those of two or four columns have too few products to hide it.
         const float* p = values + begin * size;
         const float* at = begin < end ? x.At(index[begin] * c) : nullptr;
         for (const int32_t* block = index + begin; block < whole; p += size) {
           ++block;
-          const float* next = x.At(*(block < whole + cut ? block : block - 1) * c);
+          const float* next = x.At(*(block < last ? block : block - 1) * c);
           asm("" : "+r"(next));
           if (far && tile == 0) {
             for (int64_t i = 0; i < size; i += apart)
