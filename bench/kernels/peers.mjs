@@ -94,6 +94,8 @@ export async function loadPeers() {
     return module;
   };
   const machine = found('machine');
+  if (machine && !machine.core)
+    throw new Error('bench/native/build is of another version: npm run bench:peers builds it again');
   const dense = [];
   const ort = await onnxRuntime();
   if (ort) dense.push(ort);

@@ -24,6 +24,7 @@ import {
   fastestDense,
   goalTable,
   groupTable,
+  groupTitle,
   markdown,
   slowerThanDense,
 } from '../../bench/kernels/summary.mjs';
@@ -191,6 +192,19 @@ describe('what the rows say', () => {
     expect(head).toMatch(/ packed kB +kernel$/);
     expect(dense).toMatch(/ 975 +rows, dense$/);
     expect(sparse).toMatch(/ 100 +panels$/);
+  });
+
+  it('its title says the lowest core of all rows, and nothing of a machine that was not measured', () => {
+    const machine = { l2: 100, spread: 0, runs: 5 };
+    const rows = [
+      { ...row(80, 20), ...machine, core: { ours: 0.98, network: 0.97 } },
+      { ...row(90, 10), ...machine, core: { ours: 0.99, network: 0.72 } },
+    ].map(derive);
+    expect(groupTitle(rows)).toMatch(
+      /^768x768 in 4x4, M = 8, 1 thread; peak 200 GFLOP\/s, core 72 %, L2 read at 100 GB\/s, the quietest samples of 5 runs\n/,
+    );
+    const bare = { ...row(80, 20), peak: null, l2: null, core: null, spread: null };
+    expect(groupTitle([derive(bare)])).toMatch(/^768x768 in 4x4, M = 8, 1 thread\ndense: /);
   });
 
   it('pictures have numbers at the measured sparsities, and 1 / density as a dashed curve', () => {
