@@ -1,7 +1,13 @@
 export { type ImageData, loadDataset } from './data/dataset.ts';
 export { type IdxFile, readIdx, readIdxFile } from './data/idx.ts';
 export { BlocksparseError, type BlocksparseErrorCode } from './errors.ts';
-export { type LoadOptions, Model, type ModelLayer } from './format/model.ts';
+export {
+  type LoadOptions,
+  Model,
+  type ModelInfo,
+  type ModelLayer,
+  type ServeOptions,
+} from './format/model.ts';
 export {
   type DType,
   readSafetensors,

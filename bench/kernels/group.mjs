@@ -252,7 +252,7 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
     for (const { sparsity, matrix, layer } of variants) {
       const time = (name) => times.get(`${sparsity} ${name}`);
       const network = networks.get(sparsity);
-      const { kernel, tile, packedBytes, reason } = layer.explain(m);
+      const { kernel, tile, packedBytes, regrouped } = layer.explain(m);
       yield {
         shape: group.shape,
         block: group.block,
@@ -272,7 +272,7 @@ export async function* measureGroup(group, shared, { kernels, machine, isa, peer
         networkKernel: network.kernel,
         batchHint,
         packedBytes,
-        storedDense: reason.startsWith('so many blocks are kept'),
+        storedDense: regrouped,
         bsrBytes: 4 * (matrix.values.length + matrix.colIndices.length + matrix.crowIndices.length),
         kernels: kernelNames,
         ours: time('ours'),

@@ -3,6 +3,7 @@ import { benchModel, benchTable } from '../report/bench.ts';
 import { interruptible } from './interrupt.ts';
 import { loadModel, type ModelOptions, modelOptions } from './model.ts';
 import { integer, integerList, jsonOption, seedOption } from './options.ts';
+import { MAX_DIMENSION } from '../sparse/grid.ts';
 import { makeOutput } from './output.ts';
 
 /** More rows make no other case, but inputs that fill the memory. */
@@ -10,6 +11,7 @@ const MAX_BATCH = 1 << 16;
 
 interface Options extends ModelOptions {
   batches: number[];
+  batchHint?: number;
   samples: number;
   seed: number;
   json: boolean;
@@ -23,6 +25,12 @@ export function benchCommand(): Command {
       new Option('--batches <sizes>', 'rows of input in a call')
         .argParser(integerList(1, 1, MAX_BATCH))
         .default([1, 32, 256], '1,32,256'),
+    )
+    .addOption(
+      new Option(
+        '--batch-hint <n>',
+        'the batch that layers are packed for (default: none is to be slower)',
+      ).argParser(integer(1, MAX_DIMENSION)),
     )
     .addOption(
       new Option('--samples <n>', 'samples of each measurement; the median counts')
@@ -39,9 +47,9 @@ export function benchCommand(): Command {
 }
 
 async function benchFile(path: string, options: Options, signal: AbortSignal): Promise<void> {
-  const { batches, samples, seed } = options;
+  const { batches, batchHint, samples, seed } = options;
   const output = makeOutput(options.json);
-  const model = await loadModel(path, options);
+  const model = await loadModel(path, options, batchHint === undefined ? {} : { batchHint });
   const bar = output.bar('measuring', batches.length * (model.matrices.length + 1));
   try {
     const result = await benchModel(model, {

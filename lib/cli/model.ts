@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
 import type { ImageData } from '../data/dataset.ts';
 import { rangeError } from '../errors.ts';
-import { Model } from '../format/model.ts';
+import { Model, type ServeOptions } from '../format/model.ts';
 import type { Activation } from '../kernels/kernels.ts';
 import { MAX_DIMENSION } from '../sparse/grid.ts';
 import { activationOption, integerList, layersOf } from './options.ts';
@@ -22,9 +22,13 @@ export function modelOptions(command: Command): Command {
     .addOption(activationOption());
 }
 
-export async function loadModel(path: string, options: ModelOptions): Promise<Model> {
-  if (options.layers === undefined) return Model.load(path);
-  return Model.load(path, { layers: layersOf(options.layers, options.activation) });
+export async function loadModel(
+  path: string,
+  options: ModelOptions,
+  serving: ServeOptions = {},
+): Promise<Model> {
+  if (options.layers === undefined) return Model.load(path, serving);
+  return Model.load(path, { ...serving, layers: layersOf(options.layers, options.activation) });
 }
 
 /** Throws RangeError naming --data when these are not images for this model. */

@@ -1,10 +1,16 @@
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { allocateRows, batchRows } from '../batch.ts';
-import { checkArray, checkOptions, isObject } from '../check.ts';
+import { checkArray, checkInteger, checkOptions, isObject } from '../check.ts';
 import { BlocksparseError, describe, typeError } from '../errors.ts';
 import { kernels } from '../kernels/choose.ts';
-import { ACTIVATIONS, type Activation, type PackedChain } from '../kernels/kernels.ts';
+import {
+  ACTIVATIONS,
+  type Activation,
+  type LayerInfo,
+  type PackedChain,
+  type PackedLayer,
+} from '../kernels/kernels.ts';
 import type { LinearWeights } from '../nn/linear.ts';
 import { checkNetwork, Network } from '../nn/network.ts';
 import { checkLayers, type LayerSpec, layerName, planOf, type Stage } from '../nn/spec.ts';
@@ -42,9 +48,27 @@ export interface ModelLayer extends LinearWeights {
   readonly activation: Activation;
 }
 
-export interface LoadOptions {
+export interface ServeOptions {
+  /**
+   * About how many rows a call has; see `BsrLinearOptions`. Without a hint a layer that has lost too few blocks to be
+   * ahead at every batch holds all of them; with one it goes by that batch.
+   */
+  readonly batchHint?: number;
+}
+
+export interface LoadOptions extends ServeOptions {
   /** The network that a plain `state_dict` belongs to. A model file has its own; given too, it must be the same. */
   readonly layers?: readonly LayerSpec[];
+}
+
+/** How a model serves a batch. */
+export interface ModelInfo {
+  /** By what all its layers go; one layer alone might go by the other. */
+  readonly kernel: LayerInfo['kernel'];
+  /** Of all layers together. */
+  readonly packedBytes: number;
+  /** Each linear layer, in order, as it would serve the batch alone. */
+  readonly layers: readonly (LayerInfo & { readonly name: string })[];
 }
 
 let isModel: (value: unknown) => boolean;
@@ -59,17 +83,20 @@ export class Model {
   readonly outFeatures: number;
   /** What else the file should keep, such as the input's normalisation: any JSON object. */
   readonly info: Record<string, unknown>;
+  /** As given when it was loaded or made: no part of the file. */
+  readonly batchHint: number | undefined;
   /** Undefined once released. */
   #matrices: readonly ModelLayer[] | undefined;
-  #chain: PackedChain | undefined;
+  #packed: { readonly layers: readonly PackedLayer[]; readonly chain: PackedChain } | undefined;
   static {
-    isModel = (value) => isObject(value) && #chain in value;
+    isModel = (value) => isObject(value) && #packed in value;
   }
 
   private constructor(
     layers: readonly LayerSpec[],
     weights: readonly LinearWeights[],
     info: Record<string, unknown>,
+    batchHint: number | undefined,
   ) {
     checkLayers('layers', layers);
     this.layers = Object.freeze(layers.map((layer) => Object.freeze({ ...layer })));
@@ -84,6 +111,7 @@ export class Model {
       }),
     );
     this.info = info;
+    this.batchHint = batchHint;
   }
 
   /**
@@ -94,20 +122,29 @@ export class Model {
    */
   static async load(path: string | URL, options: LoadOptions = {}): Promise<Model> {
     const file = checkPath('path', path);
-    checkOptions('options', options);
-    if (options.layers !== undefined) checkLayers('options.layers', options.layers);
+    checkServeOptions(options);
+    const { layers: given, batchHint } = options;
+    if (given !== undefined) checkLayers('options.layers', given);
     return withSafetensorsFile(file, async (content) => {
       const { layers, weights, info } = content.metadata.has(KEYS.format)
-        ? await decodeModel(content, options.layers)
-        : await decodeStateDict(content, options.layers);
-      return new Model(layers, weights, info);
+        ? await decodeModel(content, given)
+        : await decodeStateDict(content, given);
+      return new Model(layers, weights, info, batchHint);
     });
   }
 
-  /** A copy of the network as it is now. `info` must be an object that JSON can hold. Throws TypeError. */
-  static fromNetwork(network: Network, info: Record<string, unknown> = {}): Model {
+  /**
+   * A copy of the network as it is now. `info` must be an object that JSON can hold. Throws TypeError, or RangeError for
+   * the options.
+   */
+  static fromNetwork(
+    network: Network,
+    info: Record<string, unknown> = {},
+    options: ServeOptions = {},
+  ): Model {
     checkNetwork('network', network);
-    return new Model(network.layers, copyWeights(network.linears), cloneInfo(info));
+    checkServeOptions(options);
+    return new Model(network.layers, copyWeights(network.linears), cloneInfo(info), options.batchHint);
   }
 
   /**
@@ -140,7 +177,7 @@ export class Model {
   async run(x: Float32Array): Promise<Float32Array> {
     checkReceiver(this);
     const m = batchRows(x, this.inFeatures, this.outFeatures);
-    return m === 0 ? new Float32Array(0) : this.#packed().forwardAsync(x, m);
+    return m === 0 ? new Float32Array(0) : this.#pack().chain.forwardAsync(x, m);
   }
 
   /** The same result as `run`, computed before it returns. */
@@ -148,8 +185,22 @@ export class Model {
     checkReceiver(this);
     const m = batchRows(x, this.inFeatures, this.outFeatures);
     const out = allocateRows(m, this.outFeatures);
-    if (m > 0) this.#packed().forward(x, m, out);
+    if (m > 0) this.#pack().chain.forward(x, m, out);
     return out;
+  }
+
+  /**
+   * What serves a batch of this many rows, layer by layer, why, and how many bytes the packed weights take. Packs them,
+   * if no run did.
+   */
+  explain(batch: number): ModelInfo {
+    checkReceiver(this);
+    checkInteger('batch', batch, 1, MAX_DIMENSION);
+    const { layers, chain } = this.#pack();
+    const { stages } = planOf(this.layers);
+    const infos = layers.map((layer, i) => ({ name: stages[i].name, ...layer.info(batch) }));
+    const packedBytes = infos.reduce((sum, info) => sum + info.packedBytes, 0);
+    return { kernel: chain.kernel(batch), packedBytes, layers: infos };
   }
 
   /** A trainable copy. */
@@ -174,11 +225,11 @@ export class Model {
    * `run` and `runSync` go on as before; what needs the weights (`matrices`, `save`, `toNetwork`, `density`, `bytes`)
    * throws BlocksparseError INVALID_STATE. Arrays you took from `matrices` stay yours. Between packing
    * and letting go there are two copies: about 2.1 times the file's size in memory, and then 1.05. Layers that keep so
-   * many blocks that they hold all of them (`BsrLinear.explain`) take more.
+   * many blocks that they hold all of them (`explain`) take more.
    */
   releaseWeights(): void {
     checkReceiver(this);
-    this.#packed();
+    this.#pack();
     this.#matrices = undefined;
   }
 
@@ -210,15 +261,22 @@ export class Model {
     return storageBytes(values, indices, [1, elements]);
   }
 
-  #packed(): PackedChain {
-    if (!this.#chain) {
+  #pack() {
+    if (!this.#packed) {
       const { packLayer, packChain, threads } = kernels();
-      this.#chain = packChain(
-        this.matrices.map(({ matrix, bias, activation }) => packLayer(matrix, bias, activation, threads)),
+      const layers = this.matrices.map(({ matrix, bias, activation }) =>
+        packLayer(matrix, bias, activation, threads, this.batchHint),
       );
+      this.#packed = { layers, chain: packChain(layers) };
     }
-    return this.#chain;
+    return this.#packed;
   }
+}
+
+function checkServeOptions(options: unknown): asserts options is ServeOptions {
+  checkOptions('options', options);
+  const { batchHint } = options as ServeOptions;
+  if (batchHint !== undefined) checkInteger('options.batchHint', batchHint, 1, MAX_DIMENSION);
 }
 
 /** Elements that exist in the kept blocks. Not by a mask, whose size a small file could make huge. */

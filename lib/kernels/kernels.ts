@@ -48,6 +48,8 @@ export interface LayerInfo {
    * the kernel's tile; or others that hold all weights, zeros too.
    */
   readonly blockShape: readonly [number, number];
+  /** Whether these are other blocks than the matrix', that hold all weights. */
+  readonly regrouped: boolean;
   /** Of the weights, their indices and the bias, in bytes. */
   readonly packedBytes: number;
   /** At most so many compute a batch of this size. */

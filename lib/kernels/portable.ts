@@ -214,6 +214,7 @@ class JsLayer implements PackedLayer {
       reason,
       tile: [outputs, panels ? LANES * tileVectors(outputs) : 1],
       blockShape,
+      regrouped: false,
       packedBytes,
       threads: 1,
     };

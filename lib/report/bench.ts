@@ -26,6 +26,8 @@ export interface LayerTimings {
   readonly shape: readonly [number, number];
   readonly blockShape: readonly [number, number];
   readonly density: number;
+  /** Whether it runs by larger blocks, which hold all weights. */
+  readonly regrouped: boolean;
   readonly timings: readonly Timing[];
 }
 
@@ -101,7 +103,8 @@ export async function benchModel(model: Model, options: BenchOptions = {}): Prom
   for (const [i, { name, matrix, bias }] of model.matrices.entries()) {
     const how = { activation: stages[i].activation, ...(bias ? { bias } : {}) };
     const dense = new BsrLinear(filled(matrix), how);
-    const pruned = new BsrLinear(matrix, how);
+    const hint = model.batchHint === undefined ? {} : { batchHint: model.batchHint };
+    const pruned = new BsrLinear(matrix, { ...how, ...hint });
     const timings: Timing[] = [];
     for (const batch of batches) {
       const x = randomInputs(batch, matrix.shape[1], seed);
@@ -117,7 +120,8 @@ export async function benchModel(model: Model, options: BenchOptions = {}): Prom
       onStep?.(++done, total, `layer ${name}, batch ${batch}`);
     }
     const { shape, blockShape, density } = matrix;
-    layers.push({ name, shape, blockShape, density, timings });
+    const { regrouped } = pruned.explain(1);
+    layers.push({ name, shape, blockShape, density, regrouped, timings });
   }
   return { runtime: runtime(), density: model.density, whole, layers };
 }
@@ -154,5 +158,12 @@ export function benchTable(result: BenchResult): string {
     ],
   };
   const { backend, isa, threads } = result.runtime;
-  return `${textTable(table)}\n(${backend} kernels, ${isa}, up to ${threads} threads; medians)`;
+  const regrouped = result.layers
+    .filter((layer) => layer.regrouped && layer.density < 1)
+    .map(({ name }) => name);
+  const note =
+    regrouped.length === 0
+      ? ''
+      : `\nstored densely, as so many blocks are kept (--batch-hint says which batch counts): ${regrouped.join(', ')}`;
+  return `${textTable(table)}\n(${backend} kernels, ${isa}, up to ${threads} threads; medians)${note}`;
 }

@@ -132,6 +132,7 @@ Napi::Value LayerObject::Info(const Napi::CallbackInfo& info) {
   const Tile tile = layer.TileFor(m);
   set_pair("tile", tile.outputs, tile.batch);
   set_pair("blockShape", layer.r(), layer.c());
+  result.Set("regrouped", layer.regrouped());
   result.Set("packedBytes", static_cast<double>(layer.bytes()));
   result.Set("threads", layer.ThreadsFor(m));
   return result;

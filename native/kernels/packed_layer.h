@@ -22,6 +22,7 @@ class PackedLayer {
   // Of the blocks it holds: those of the matrix, strips of them, or others that hold all weights.
   int64_t r() const { return blocks_.r; }
   int64_t c() const { return blocks_.c; }
+  bool regrouped() const { return blocks_.all; }
   int64_t bytes() const;
 
   // Whether a batch of m goes through the row-major design, why, by which tile, and with how many threads.

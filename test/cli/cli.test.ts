@@ -78,6 +78,7 @@ describe('help and usage', () => {
     ['prune', 'm', '--output', 'x', '--recipe', 'paper', '--scope', 'global'],
     ['evaluate', 'm', 'n'],
     ['bench', 'm', '--batches', '0'],
+    ['bench', 'm', '--batch-hint', '0'],
     ['bench', 'm', '--batches', '16777216'],
     ['inspect', 'm', '--unknown'],
   ])
@@ -388,6 +389,21 @@ describe('inspect and bench', () => {
       expect([1, 8]).toContain(batch);
       expect(speedup).toBeCloseTo(slow / fast);
     }
+  });
+
+  it('says which layers it stores densely, and packs for a batch where one is hinted', async () => {
+    const half = join(folder, 'half.safetensors');
+    const how = ['--schedule', 'one-shot', '--scope', 'layer', '--sparsity', '0.3', '--epochs', '1'];
+    expect((await cli(pruneArgs(half, ...how))).code).toBe(0);
+    const args = ['bench', half, '--batches', '8', '--samples', '1'];
+    const words = (await cli(args)).stdout;
+    const { layers, runtime } = JSON.parse((await cli([...args, '--json'])).stdout);
+    const native = runtime.backend === 'native';
+    expect(layers.map(({ regrouped }: { regrouped: boolean }) => regrouped)).toContain(native);
+    if (native) expect(words).toMatch(/stored densely, as so many blocks are kept .*: 0/);
+    else expect(words).not.toMatch(/stored densely/);
+    const hinted = (await cli([...args, '--batch-hint', '256'])).stdout;
+    expect(hinted).not.toMatch(/stored densely/);
   });
 });
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Model } from '../../lib/format/model.ts';
 import { float32Tensor, type Tensor, writeSafetensorsFile } from '../../lib/format/safetensors.ts';
+import { kernels } from '../../lib/kernels/choose.ts';
 import { Network } from '../../lib/nn/network.ts';
 import type { LayerSpec } from '../../lib/nn/spec.ts';
 import { divide, inputs, SMALL, smallSparse } from './networks.ts';
@@ -355,12 +356,70 @@ describe('a plain state_dict', () => {
   });
 });
 
+describe('how a model serves', () => {
+  // Of 4x4 blocks three quarters are kept: as dense, but for large batches.
+  const network = () =>
+    divide(
+      Network.create(
+        [
+          { type: 'linear', name: 'wide', inFeatures: 160, outFeatures: 96 },
+          { type: 'relu' },
+          { type: 'linear', inFeatures: 96, outFeatures: 160 },
+        ],
+        1,
+      ),
+      [4, 4],
+      (i) => i % 4 > 0,
+    );
+  const native = kernels().backend === 'native';
+
+  test('explains itself, layer by layer, before a run and after the weights are released', () => {
+    const model = Model.fromNetwork(network());
+    const info = model.explain(8);
+    expect(info.layers.map(({ name }) => name)).toEqual(['wide', '2']);
+    for (const { regrouped, reason } of info.layers) {
+      expect(regrouped).toBe(native);
+      expect(reason.length).toBeGreaterThan(10);
+    }
+    expect(['rows', 'panels']).toContain(info.kernel);
+    expect(info.packedBytes).toBe(info.layers[0].packedBytes + info.layers[1].packedBytes);
+    expect(info.packedBytes).toBeGreaterThanOrEqual(model.bytes.values);
+    model.releaseWeights();
+    expect(model.explain(8)).toEqual(info);
+  });
+
+  test('goes by batchHint, in whatever way it is made', async () => {
+    const made = Model.fromNetwork(network(), {}, { batchHint: 128 });
+    await made.save(path);
+    const loaded = await Model.load(path, { batchHint: 128 });
+    expect((await Model.load(path)).batchHint).toBeUndefined();
+    const x = inputs(128 * 160);
+    const expected = Model.fromNetwork(network()).runSync(x);
+    for (const model of [made, loaded]) {
+      expect(model.batchHint).toBe(128);
+      for (const layer of model.explain(128).layers)
+        expect(layer).toMatchObject({ regrouped: false, blockShape: [4, 4] });
+      // Dense adds in another order.
+      const y = model.runSync(x);
+      for (let i = 0; i < y.length; i++) expect(y[i]).toBeCloseTo(expected[i], 4);
+    }
+  });
+});
+
 describe('wrong arguments', () => {
   test('are named', async () => {
     await Model.fromNetwork(smallSparse()).save(path);
     await expect(Model.load(undefined as never)).rejects.toThrow(/^path must be/);
     await expect(Model.load(path, null as never)).rejects.toThrow(/^options must be/);
     await expect(Model.load(path, { layers: 5 as never })).rejects.toThrow(/^options\.layers must be/);
+    for (const batchHint of [0, 1.5, '8' as never]) {
+      const message = /^options\.batchHint must be/;
+      await expect(Model.load(path, { batchHint })).rejects.toThrow(message);
+      expect(() => Model.fromNetwork(smallSparse(), {}, { batchHint })).toThrow(message);
+    }
+    expect(() => Model.fromNetwork(smallSparse(), {}, null as never)).toThrow(/^options must be/);
+    expect(() => Model.fromNetwork(smallSparse()).explain(0)).toThrow(/^batch must be/);
+    expect(() => Model.prototype.explain.call({} as never, 1)).toThrow(/^this must be a Model/);
     await expect(Model.load(join(folder, 'none'))).rejects.toMatchObject({ code: 'ENOENT' });
     expect(() => Model.fromNetwork({} as never)).toThrow(/^network must be a Network/);
     const circular: Record<string, unknown> = {};

@@ -178,12 +178,13 @@ describe.each(implementations)('$isa', (k) => {
       [4, 4],
       [8, 8],
     ] as [number, number][]) {
-      const { blockShape, reason, packedBytes } = shapeOf(block, 1);
+      const { blockShape, reason, regrouped, packedBytes } = shapeOf(block, 1);
       expect(blockShape[0]).toBeGreaterThanOrEqual(16);
+      expect(regrouped).toBe(true);
       expect(reason).toMatch(/so many blocks are kept/);
       expect(packedBytes).toBeGreaterThan(4 * 96 * 160);
       expect(packedBytes).toBeLessThan(1.1 * 4 * 96 * 160);
-      expect(shapeOf(block, 0.1).blockShape).toEqual(block);
+      expect(shapeOf(block, 0.1)).toMatchObject({ blockShape: block, regrouped: false });
       // That is CSR.
       expect(shapeOf([1, 1], 1).blockShape).toEqual([1, 1]);
     }

@@ -35,6 +35,7 @@ expectTypeOf(layer.forward(weight)).toEqualTypeOf<Float32Array>();
 expectTypeOf(layer.forwardAsync(weight, weight)).resolves.toEqualTypeOf<Float32Array>();
 expectTypeOf(layer.explain(8).kernel).toEqualTypeOf<'rows' | 'panels'>();
 expectTypeOf(layer.explain(8).tile).toEqualTypeOf<readonly [number, number]>();
+expectTypeOf(layer.explain(8).regrouped).toEqualTypeOf<boolean>();
 expectTypeOf(blocksparse.runtime()).toEqualTypeOf<{
   backend: 'native' | 'js';
   isa: string;
@@ -57,7 +58,8 @@ expectTypeOf(blocksparse.paperSchedule(3)).toExtend<blocksparse.Schedule>();
 expectTypeOf(Model.load).toBeCallableWith('model.safetensors');
 expectTypeOf(Model.load).toBeCallableWith(new URL('file:///model.safetensors'), { layers });
 expectTypeOf(Model.load).returns.resolves.toEqualTypeOf<blocksparse.Model>();
-const model = Model.fromNetwork(network);
+const model = Model.fromNetwork(network, {}, { batchHint: 32 });
+expectTypeOf(model.explain(32)).toEqualTypeOf<blocksparse.ModelInfo>();
 expectTypeOf(model.run(weight)).resolves.toEqualTypeOf<Float32Array>();
 expectTypeOf(model.runSync(weight)).toEqualTypeOf<Float32Array>();
 expectTypeOf(model.toNetwork()).toEqualTypeOf<blocksparse.Network>();
