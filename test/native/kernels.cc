@@ -713,7 +713,8 @@ std::vector<Shape> Shapes(int random_cases) {
       {96, 96, 16, 1, 17, 0.2, Activation::kSigmoid}, {130, 100, 16, 8, 75, 0.6, Activation::kRelu},
       {250, 70, 16, 48, 30, 0.4, Activation::kGelu},  {32, 2100, 32, 4, 90, 1, Activation::kNone},
       {70, 1024, 32, 32, 41, 0.6, Activation::kRelu}, {64, 1024, 64, 8, 28, 0.7, Activation::kNone},
-      {48, 1024, 16, 16, 9, 0.9, Activation::kNone},
+      {48, 1024, 16, 16, 9, 0.9, Activation::kNone},  {48, 1100, 16, 16, 31, 0.3, Activation::kRelu},
+      {40, 1100, 16, 8, 57, 0.3, Activation::kNone},  {36, 1025, 16, 4, 32, 0.3, Activation::kGelu},
   };
   // More than kFarWeights, which an emulator would take minutes for.
   if (random_cases >= 400) {
