@@ -115,11 +115,12 @@ export function networkOf(what, { chains, weights }, x, m) {
   const input = x.slice(0, m * k);
   const out = new Float32Array(m * n);
   const long = chains.get(LONG);
-  const less = SHORTS.find((count) => chains.get(count).kernel(m) === long.kernel(m));
+  const kernelOf = (chain) => chain.info(m)[0].kernel;
+  const less = SHORTS.find((count) => kernelOf(chains.get(count)) === kernelOf(long));
   const timedChains = new Map([less, LONG].filter(Boolean).map((count) => [count, chains.get(count)]));
   checkChains(what, timedChains, weights, x, m);
   return {
-    kernel: long.kernel(m),
+    kernel: kernelOf(long),
     candidates: [...timedChains.values()].map((one) => ({ time: timed(() => one.forward(input, m, out)) })),
     time: (times) => (times.at(-1) - (less ? times[0] : 0)) / (LONG - (less ?? 0)),
   };

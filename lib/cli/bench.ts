@@ -1,9 +1,9 @@
 import { Command, Option } from 'commander';
 import { benchModel, benchTable } from '../report/bench.ts';
+import { MAX_DIMENSION } from '../sparse/grid.ts';
 import { interruptible } from './interrupt.ts';
 import { loadModel, type ModelOptions, modelOptions } from './model.ts';
 import { integer, integerList, jsonOption, seedOption } from './options.ts';
-import { MAX_DIMENSION } from '../sparse/grid.ts';
 import { makeOutput } from './output.ts';
 
 /** More rows make no other case, but inputs that fill the memory. */
@@ -19,7 +19,7 @@ interface Options extends ModelOptions {
 
 export function benchCommand(): Command {
   const command = new Command('bench')
-    .description('Time a pruned model against itself stored densely, per layer and whole.')
+    .description('Time a pruned model against itself with all weights kept, per layer and whole.')
     .argument('<model>', 'model file, or a safetensors state_dict of Linear layers (then give --layers)')
     .addOption(
       new Option('--batches <sizes>', 'rows of input in a call')
@@ -29,7 +29,7 @@ export function benchCommand(): Command {
     .addOption(
       new Option(
         '--batch-hint <n>',
-        'the batch that layers are packed for (default: none is to be slower)',
+        'rows of a call to pack layers for (default: no number of rows is to be slower than dense)',
       ).argParser(integer(1, MAX_DIMENSION)),
     )
     .addOption(

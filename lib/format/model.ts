@@ -4,13 +4,7 @@ import { allocateRows, batchRows } from '../batch.ts';
 import { checkArray, checkInteger, checkOptions, isObject } from '../check.ts';
 import { BlocksparseError, describe, typeError } from '../errors.ts';
 import { kernels } from '../kernels/choose.ts';
-import {
-  ACTIVATIONS,
-  type Activation,
-  type LayerInfo,
-  type PackedChain,
-  type PackedLayer,
-} from '../kernels/kernels.ts';
+import { ACTIVATIONS, type Activation, type LayerInfo, type PackedChain } from '../kernels/kernels.ts';
 import type { LinearWeights } from '../nn/linear.ts';
 import { checkNetwork, Network } from '../nn/network.ts';
 import { checkLayers, type LayerSpec, layerName, planOf, type Stage } from '../nn/spec.ts';
@@ -48,10 +42,11 @@ export interface ModelLayer extends LinearWeights {
   readonly activation: Activation;
 }
 
+/** How a model is to be packed for its runs; nothing of it goes into a file. */
 export interface ServeOptions {
   /**
-   * About how many rows a call has; see `BsrLinearOptions`. Without a hint a layer that has lost too few blocks to be
-   * ahead at every batch holds all of them; with one it goes by that batch.
+   * The batch that matters most, as of a layer (`BsrLinearOptions`). Without a hint a layer that has lost too few blocks
+   * to be ahead at every batch holds all of them; with one it goes by that batch. Without native code it has no effect.
    */
   readonly batchHint?: number;
 }
@@ -63,11 +58,9 @@ export interface LoadOptions extends ServeOptions {
 
 /** How a model serves a batch. */
 export interface ModelInfo {
-  /** By what all its layers go; one layer alone might go by the other. */
-  readonly kernel: LayerInfo['kernel'];
   /** Of all layers together. */
   readonly packedBytes: number;
-  /** Each linear layer, in order, as it would serve the batch alone. */
+  /** Each linear layer, in order, as it goes here: by another kernel, it may be, than alone. */
   readonly layers: readonly (LayerInfo & { readonly name: string })[];
 }
 
@@ -87,9 +80,9 @@ export class Model {
   readonly batchHint: number | undefined;
   /** Undefined once released. */
   #matrices: readonly ModelLayer[] | undefined;
-  #packed: { readonly layers: readonly PackedLayer[]; readonly chain: PackedChain } | undefined;
+  #chain: PackedChain | undefined;
   static {
-    isModel = (value) => isObject(value) && #packed in value;
+    isModel = (value) => isObject(value) && #chain in value;
   }
 
   private constructor(
@@ -122,8 +115,8 @@ export class Model {
    */
   static async load(path: string | URL, options: LoadOptions = {}): Promise<Model> {
     const file = checkPath('path', path);
-    checkServeOptions(options);
-    const { layers: given, batchHint } = options;
+    const batchHint = hintOf(options);
+    const given = options.layers;
     if (given !== undefined) checkLayers('options.layers', given);
     return withSafetensorsFile(file, async (content) => {
       const { layers, weights, info } = content.metadata.has(KEYS.format)
@@ -143,8 +136,8 @@ export class Model {
     options: ServeOptions = {},
   ): Model {
     checkNetwork('network', network);
-    checkServeOptions(options);
-    return new Model(network.layers, copyWeights(network.linears), cloneInfo(info), options.batchHint);
+    const batchHint = hintOf(options);
+    return new Model(network.layers, copyWeights(network.linears), cloneInfo(info), batchHint);
   }
 
   /**
@@ -177,7 +170,7 @@ export class Model {
   async run(x: Float32Array): Promise<Float32Array> {
     checkReceiver(this);
     const m = batchRows(x, this.inFeatures, this.outFeatures);
-    return m === 0 ? new Float32Array(0) : this.#pack().chain.forwardAsync(x, m);
+    return m === 0 ? new Float32Array(0) : this.#packed().forwardAsync(x, m);
   }
 
   /** The same result as `run`, computed before it returns. */
@@ -185,7 +178,7 @@ export class Model {
     checkReceiver(this);
     const m = batchRows(x, this.inFeatures, this.outFeatures);
     const out = allocateRows(m, this.outFeatures);
-    if (m > 0) this.#pack().chain.forward(x, m, out);
+    if (m > 0) this.#packed().forward(x, m, out);
     return out;
   }
 
@@ -196,11 +189,11 @@ export class Model {
   explain(batch: number): ModelInfo {
     checkReceiver(this);
     checkInteger('batch', batch, 1, MAX_DIMENSION);
-    const { layers, chain } = this.#pack();
     const { stages } = planOf(this.layers);
-    const infos = layers.map((layer, i) => ({ name: stages[i].name, ...layer.info(batch) }));
-    const packedBytes = infos.reduce((sum, info) => sum + info.packedBytes, 0);
-    return { kernel: chain.kernel(batch), packedBytes, layers: infos };
+    const layers = this.#packed()
+      .info(batch)
+      .map((info, i) => ({ name: stages[i].name, ...info }));
+    return { packedBytes: layers.reduce((sum, layer) => sum + layer.packedBytes, 0), layers };
   }
 
   /** A trainable copy. */
@@ -222,14 +215,14 @@ export class Model {
 
   /**
    * Packs the weights, if no run did, and lets go of the copies in JavaScript: from here on the model holds them once.
-   * `run` and `runSync` go on as before; what needs the weights (`matrices`, `save`, `toNetwork`, `density`, `bytes`)
+   * `run`, `runSync` and `explain` go on as before; what needs the weights (`matrices`, `save`, `toNetwork`, `density`, `bytes`)
    * throws BlocksparseError INVALID_STATE. Arrays you took from `matrices` stay yours. Between packing
    * and letting go there are two copies: about 2.1 times the file's size in memory, and then 1.05. Layers that keep so
    * many blocks that they hold all of them (`explain`) take more.
    */
   releaseWeights(): void {
     checkReceiver(this);
-    this.#pack();
+    this.#packed();
     this.#matrices = undefined;
   }
 
@@ -261,22 +254,25 @@ export class Model {
     return storageBytes(values, indices, [1, elements]);
   }
 
-  #pack() {
-    if (!this.#packed) {
+  #packed(): PackedChain {
+    if (!this.#chain) {
       const { packLayer, packChain, threads } = kernels();
-      const layers = this.matrices.map(({ matrix, bias, activation }) =>
-        packLayer(matrix, bias, activation, threads, this.batchHint),
+      this.#chain = packChain(
+        this.matrices.map(({ matrix, bias, activation }) =>
+          packLayer(matrix, bias, activation, threads, this.batchHint),
+        ),
       );
-      this.#packed = { layers, chain: packChain(layers) };
     }
-    return this.#packed;
+    return this.#chain;
   }
 }
 
-function checkServeOptions(options: unknown): asserts options is ServeOptions {
+/** The batchHint of checked options, read once. */
+function hintOf(options: ServeOptions): number | undefined {
   checkOptions('options', options);
-  const { batchHint } = options as ServeOptions;
+  const { batchHint } = options;
   if (batchHint !== undefined) checkInteger('options.batchHint', batchHint, 1, MAX_DIMENSION);
+  return batchHint;
 }
 
 /** Elements that exist in the kept blocks. Not by a mask, whose size a small file could make huge. */

@@ -69,8 +69,8 @@ export interface PackedLayer {
 export interface PackedChain {
   forward(x: Float32Array, m: number, out: Float32Array): void;
   forwardAsync(x: Float32Array, m: number): Promise<Float32Array>;
-  /** The kernel that serves a batch of m: rows where each layer goes so, which may be another than it takes alone. */
-  kernel(m: number): LayerInfo['kernel'];
+  /** Of each layer here, which may go by another kernel than alone. */
+  info(m: number): LayerInfo[];
 }
 
 /** The structure of a block-sparse weight, for training: the values stay with the caller ([nnzb, r, c]). */

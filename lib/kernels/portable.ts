@@ -258,8 +258,8 @@ class JsChain implements PackedChain {
     return out;
   }
 
-  kernel(m: number): LayerInfo['kernel'] {
-    return this.layers.every((layer) => layer.info(m).kernel === 'rows') ? 'rows' : 'panels';
+  info(m: number): LayerInfo[] {
+    return this.layers.map((layer) => layer.info(m));
   }
 }
 

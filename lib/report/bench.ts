@@ -26,7 +26,7 @@ export interface LayerTimings {
   readonly shape: readonly [number, number];
   readonly blockShape: readonly [number, number];
   readonly density: number;
-  /** Whether it runs by larger blocks, which hold all weights. */
+  /** Whether it is run as dense: by larger blocks, which hold all weights. */
   readonly regrouped: boolean;
   readonly timings: readonly Timing[];
 }
@@ -34,6 +34,8 @@ export interface LayerTimings {
 export interface BenchResult {
   readonly runtime: { backend: string; isa: string; threads: number };
   readonly density: number;
+  /** That of the model; null where none was given. */
+  readonly batchHint: number | null;
   readonly whole: readonly Timing[];
   readonly layers: readonly LayerTimings[];
 }
@@ -123,7 +125,18 @@ export async function benchModel(model: Model, options: BenchOptions = {}): Prom
     const { regrouped } = pruned.explain(1);
     layers.push({ name, shape, blockShape, density, regrouped, timings });
   }
-  return { runtime: runtime(), density: model.density, whole, layers };
+  return {
+    runtime: runtime(),
+    density: model.density,
+    batchHint: model.batchHint ?? null,
+    whole,
+    layers,
+  };
+}
+
+/** A layer that has lost none of its blocks is dense. */
+function runsAsDense({ regrouped, density }: LayerTimings): boolean {
+  return regrouped && density < 1;
 }
 
 export function benchTable(result: BenchResult): string {
@@ -151,19 +164,26 @@ export function benchTable(result: BenchResult): string {
     rows: [
       ...result.layers.flatMap((layer) =>
         layer.timings.map((timing) =>
-          row(layer.name, layer.shape.join(' x '), layer.blockShape.join('x'), layer.density, timing),
+          row(
+            layer.name,
+            layer.shape.join(' x '),
+            `${layer.blockShape.join('x')}${runsAsDense(layer) ? ', as dense' : ''}`,
+            layer.density,
+            timing,
+          ),
         ),
       ),
       ...result.whole.map((timing) => row('whole model', '', '', result.density, timing)),
     ],
   };
   const { backend, isa, threads } = result.runtime;
-  const regrouped = result.layers
-    .filter((layer) => layer.regrouped && layer.density < 1)
-    .map(({ name }) => name);
+  const dense = result.layers.filter(runsAsDense).map(({ name }) => name);
+  const when = result.batchHint
+    ? 'at about the hinted batch'
+    : 'at some batch (--batch-hint: which one counts)';
   const note =
-    regrouped.length === 0
+    dense.length === 0
       ? ''
-      : `\nstored densely, as so many blocks are kept (--batch-hint says which batch counts): ${regrouped.join(', ')}`;
+      : `\nrun as dense, as so many of their blocks are kept that this can be faster ${when}: ${dense.join(', ')}`;
   return `${textTable(table)}\n(${backend} kernels, ${isa}, up to ${threads} threads; medians)${note}`;
 }

@@ -58,6 +58,26 @@ void ForwardInto(const Layers& layers, const Napi::CallbackInfo& info) {
   }
 }
 
+// How a chain with such a plan serves a batch of m by one of its layers.
+Napi::Object InfoOf(Napi::Env env, const PackedLayer& layer, int64_t m, const ChainPlan& plan) {
+  auto result = Napi::Object::New(env);
+  result.Set("kernel", plan.rows ? "rows" : "panels");
+  result.Set("reason", layer.Reason(m, plan.rows));
+  const auto set_pair = [&](const char* name, int64_t first, int64_t second) {
+    auto pair = Napi::Array::New(env, 2);
+    pair.Set(0u, static_cast<double>(first));
+    pair.Set(1u, static_cast<double>(second));
+    result.Set(name, pair);
+  };
+  const Tile tile = layer.TileFor(std::min(m, plan.batch), plan.rows);
+  set_pair("tile", tile.outputs, tile.batch);
+  set_pair("blockShape", layer.r(), layer.c());
+  result.Set("regrouped", layer.regrouped());
+  result.Set("packedBytes", static_cast<double>(layer.bytes()));
+  result.Set("threads", plan.threads);
+  return result;
+}
+
 template <typename Object>
 Napi::Value Construct(const Napi::CallbackInfo& info, const Napi::FunctionReference& constructor) {
   std::vector<napi_value> args{
@@ -118,31 +138,16 @@ Napi::Value LayerObject::ForwardAsync(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value LayerObject::Info(const Napi::CallbackInfo& info) {
+  const PackedLayer* layer = layers_[0].get();
   const int64_t m = BatchOf(info[0]);
-  const PackedLayer& layer = *layers_[0];
-  auto result = Napi::Object::New(info.Env());
-  result.Set("kernel", layer.UsesRows(m) ? "rows" : "panels");
-  result.Set("reason", layer.Reason(m));
-  const auto set_pair = [&](const char* name, int64_t first, int64_t second) {
-    auto pair = Napi::Array::New(info.Env(), 2);
-    pair.Set(0u, static_cast<double>(first));
-    pair.Set(1u, static_cast<double>(second));
-    result.Set(name, pair);
-  };
-  const Tile tile = layer.TileFor(m);
-  set_pair("tile", tile.outputs, tile.batch);
-  set_pair("blockShape", layer.r(), layer.c());
-  result.Set("regrouped", layer.regrouped());
-  result.Set("packedBytes", static_cast<double>(layer.bytes()));
-  result.Set("threads", layer.ThreadsFor(m));
-  return result;
+  return InfoOf(info.Env(), *layer, m, PlanChain(&layer, 1, m));
 }
 
 Napi::Function ChainObject::Define(Napi::Env env) {
   return DefineClass(env, "PackedChain",
                      {InstanceMethod<&ChainObject::Forward>("forward"),
                       InstanceMethod<&ChainObject::ForwardAsync>("forwardAsync"),
-                      InstanceMethod<&ChainObject::Kernel>("kernel")});
+                      InstanceMethod<&ChainObject::Info>("info")});
 }
 
 Napi::Value ChainObject::Create(const Napi::CallbackInfo& info) {
@@ -174,11 +179,13 @@ Napi::Value ChainObject::ForwardAsync(const Napi::CallbackInfo& info) {
   return ForwardWorker::Start(info.Env().GetInstanceData<Addon>()->turns, layers_, info);
 }
 
-Napi::Value ChainObject::Kernel(const Napi::CallbackInfo& info) {
+Napi::Value ChainObject::Info(const Napi::CallbackInfo& info) {
   const auto pointers = Pointers(layers_);
-  const auto count = static_cast<int64_t>(pointers.size());
-  const bool rows = ChainUsesRows(pointers.data(), count, BatchOf(info[0]));
-  return Napi::String::New(info.Env(), rows ? "rows" : "panels");
+  const int64_t m = BatchOf(info[0]);
+  const ChainPlan plan = PlanChain(pointers.data(), static_cast<int64_t>(pointers.size()), m);
+  auto result = Napi::Array::New(info.Env(), pointers.size());
+  for (uint32_t i = 0; i < pointers.size(); ++i) result.Set(i, InfoOf(info.Env(), *pointers[i], m, plan));
+  return result;
 }
 
 Napi::Function PatternObject::Define(Napi::Env env) {

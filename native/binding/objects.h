@@ -45,7 +45,7 @@ class ChainObject : public Napi::ObjectWrap<ChainObject> {
  private:
   Napi::Value Forward(const Napi::CallbackInfo& info);
   Napi::Value ForwardAsync(const Napi::CallbackInfo& info);
-  Napi::Value Kernel(const Napi::CallbackInfo& info);
+  Napi::Value Info(const Napi::CallbackInfo& info);
   Layers layers_;
 };
 

@@ -89,7 +89,7 @@ bool PackedLayer::UsesRows(int64_t m, double work, int64_t features) const {
   return r() >= table_->row_tile || !fills || !repays || !ShufflesFast();
 }
 
-std::string PackedLayer::Reason(int64_t m) const {
+std::string PackedLayer::Reason(int64_t m, bool rows) const {
   std::string reason;
   if (blocks_.all) {
     reason = hinted_
@@ -98,13 +98,18 @@ std::string PackedLayer::Reason(int64_t m) const {
                  : "so many blocks are kept that at some batch or size of layer all of them, regrouped, are "
                    "faster (batchHint says which batch counts); ";
   }
-  return reason += ReasonOfDesign(m);
+  return reason += ReasonOfDesign(m, rows);
 }
 
-const char* PackedLayer::ReasonOfDesign(int64_t m) const {
+const char* PackedLayer::ReasonOfDesign(int64_t m, bool rows) const {
+  if (rows != UsesRows(m)) {
+    return rows ? "the network does not repay transposing what it is given and gives, so all of it goes by "
+                  "rows"
+                : "the network goes by panels, and between its layers nothing is transposed";
+  }
   if (InGroups(m))
     return "columns of a block fill a vector side by side, which is fastest for so few batch rows";
-  if (UsesRows(m)) {
+  if (rows) {
     return m >= kRowsInOrder ? "the rows of a block fill vectors, and nothing is to be transposed"
                              : "the batch is too small to fill vectors along it";
   }
@@ -115,10 +120,10 @@ const char* PackedLayer::ReasonOfDesign(int64_t m) const {
   return "vectors along the batch ask for fewer loads than the rows of a block do";
 }
 
-Tile PackedLayer::TileFor(int64_t m) const {
+Tile PackedLayer::TileFor(int64_t m, bool rows) const {
   if (n_ == 0 || m == 0) return {0, 0};
-  if (UsesRows(m)) return table_->rows_tile(RowsArgs(nullptr, m, nullptr));
-  return table_->panel_tile(std::min(r(), n_), std::min(PadBatch(m), PanelRows()));
+  if (rows) return table_->rows_tile(RowsArgs(nullptr, m, nullptr));
+  return table_->panel_tile(std::min(r(), n_), PadBatch(m));
 }
 
 double PackedLayer::Work(int64_t m) const {
@@ -198,9 +203,8 @@ struct ChainJob {
   const float* x;
   int64_t m;
   float* y;
-  int64_t widest;  // of the activations that scratch holds; and of a layer's x and y together
-  int64_t both;
-  int64_t rows;  // a panel
+  int64_t widest;  // of the activations that scratch holds
+  int64_t rows;    // a panel
   int threads;
 };
 
@@ -301,8 +305,8 @@ void RunRows(const ChainJob& job, int64_t part, int64_t parts, bool split) {
 
 // Batch rows for each of the threads that share those of a chain: they wait for one another less than by
 // sharing each layer, of which a core writes what another reads.
-int64_t ShareOf(const ChainJob& job, int64_t least, int64_t most) {
-  return std::clamp((job.m + job.threads - 1) / job.threads, least, most);
+int64_t ShareOf(int64_t m, int threads, int64_t least, int64_t most) {
+  return std::clamp((m + threads - 1) / threads, least, most);
 }
 
 }  // namespace
@@ -319,23 +323,44 @@ bool ChainUsesRows(const PackedLayer* const* layers, int64_t count, int64_t m) {
   return std::all_of(layers, end, [=](auto* layer) { return layer->UsesRows(m, work, features); });
 }
 
+ChainPlan PlanChain(const PackedLayer* const* layers, int64_t count, int64_t m) {
+  ChainPlan plan{ChainUsesRows(layers, count, m), 0, 1};
+  int64_t both = 0;  // the most of a layer's x and y together
+  for (int64_t i = 0; i < count; ++i) {
+    both = std::max(both, layers[i]->n() + layers[i]->k());
+    plan.threads = std::max(plan.threads, layers[i]->ThreadsFor(m));
+  }
+  if (plan.rows) {
+    // A layer alone has nothing to keep in the cache.
+    const int64_t most = count == 1 ? kPanel : std::max(kLeastChainRows, ScratchRows(both, kPanel));
+    plan.batch = count == 1          ? (plan.threads == 1 ? m : most)
+                 : plan.threads == 1 ? std::min(kChainRows, most)
+                                     : ShareOf(m, plan.threads, 2 * kRowsInOrder, most);
+    return plan;
+  }
+  // Panels as wide as tiles: the fewer rows, the more of x and y stays in the caches, and threads have panels
+  // to share.
+  plan.batch = layers[0]->PanelRows();
+  if (count > 1) {
+    for (int64_t i = 0; i < count; ++i) plan.batch = std::max(plan.batch, layers[i]->TileBatch());
+    plan.batch = ScratchRows(both, plan.batch);
+    if (plan.threads > 1)
+      plan.batch = PadBatch(ShareOf(m, plan.threads, std::min(2 * kLanes, plan.batch), plan.batch));
+  }
+  plan.batch = std::min(plan.batch, PadBatch(m));
+  return plan;
+}
+
 void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* x, int64_t m, float* y) {
   if (m == 0) return;
-  ChainJob job{layers, count, x, m, y, layers[0]->k(), 0, 0, 1};
-  for (int64_t i = 0; i < count; ++i) {
-    if (count > 1) job.widest = std::max({job.widest, layers[i]->n(), layers[i]->k()});
-    job.both = std::max(job.both, layers[i]->n() + layers[i]->k());
-    job.threads = std::max(job.threads, layers[i]->ThreadsFor(m));
-  }
-  if (ChainUsesRows(layers, count, m)) {
-    const int64_t most = count == 1 ? kPanel : std::max(kLeastChainRows, ScratchRows(job.both, kPanel));
-    job.rows = job.threads == 1 ? std::min(kChainRows, most)
-               : count == 1     ? most
-                                : ShareOf(job, 2 * kRowsInOrder, most);
+  const ChainPlan plan = PlanChain(layers, count, m);
+  ChainJob job{layers, count, x, m, y, layers[0]->k(), plan.batch, plan.threads};
+  for (int64_t i = 0; i < count && count > 1; ++i)
+    job.widest = std::max({job.widest, layers[i]->n(), layers[i]->k()});
+  if (plan.rows) {
     int64_t parts = std::max<int64_t>(1, (m + job.rows - kRowsInOrder) / job.rows);
-    // A layer alone has nothing to keep in the cache; its threads share the batch where it comes out even,
-    // and its block rows otherwise.
-    if (count == 1 && (job.threads == 1 || parts % job.threads != 0)) parts = 1;
+    // The threads of a layer alone share the batch where it comes out even, and its block rows otherwise.
+    if (count == 1 && parts % job.threads != 0) parts = 1;
     if (parts == 1 || job.threads == 1) {
       for (int64_t part = 0; part < parts; ++part) RunRows(job, part, parts, true);
       return;
@@ -353,15 +378,6 @@ void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* 
         &context);
     return;
   }
-  // Panels as wide as tiles: the fewer rows, the more of x and y stays in the caches, and threads have panels
-  // to share.
-  job.rows = layers[0]->PanelRows();
-  if (count > 1) {
-    for (int64_t i = 0; i < count; ++i) job.rows = std::max(job.rows, layers[i]->TileBatch());
-    job.rows = ScratchRows(job.both, job.rows);
-    if (job.threads > 1) job.rows = PadBatch(ShareOf(job, std::min(2 * kLanes, job.rows), job.rows));
-  }
-  job.rows = std::min(job.rows, PadBatch(m));
   const int64_t panels = (m + job.rows - 1) / job.rows;
   // Threads share the panels of a layer alone where they come out even, and its block rows otherwise.
   if (count == 1 && job.threads > 1 && panels % job.threads != 0) {

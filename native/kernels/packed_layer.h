@@ -25,12 +25,14 @@ class PackedLayer {
   bool regrouped() const { return blocks_.all; }
   int64_t bytes() const;
 
-  // Whether a batch of m goes through the row-major design, why, by which tile, and with how many threads.
+  // Whether a batch of m goes through the row-major design where the layer is alone, and in a chain of so
+  // much work, which has so many features of x and y to transpose for panels.
   bool UsesRows(int64_t m) const;
-  // The same in a chain of so much work, which has so many features of x and y to transpose for panels.
   bool UsesRows(int64_t m, double work, int64_t features) const;
-  std::string Reason(int64_t m) const;
-  Tile TileFor(int64_t m) const;
+  // Why it goes by `rows` or by panels, alone or in a chain, and by which tile, m rows at a time.
+  std::string Reason(int64_t m, bool rows) const;
+  Tile TileFor(int64_t m, bool rows) const;
+  // How many threads compute it, alone and in a chain.
   int ThreadsFor(int64_t m) const;
   int ThreadsInChain(int64_t m) const;  // where they share this layer of a chain, not the batch
   // Multiply-adds of a batch, those of small blocks counted as the more of dense that take as long.
@@ -55,7 +57,7 @@ class PackedLayer {
   const KernelTable& table() const { return *table_; }
 
  private:
-  const char* ReasonOfDesign(int64_t m) const;
+  const char* ReasonOfDesign(int64_t m, bool rows) const;
   double WorkOrMemory(int64_t m) const;  // the longer of the two, as work
   BlockView View() const;
   RowsForwardArgs RowsArgs(const float* x, int64_t m, float* y) const;
@@ -73,6 +75,14 @@ class PackedLayer {
 // Runs layers one after the other on a row-major batch; between them activations stay in panels, or
 // row-major where every layer goes so (ChainUsesRows). A layer alone is a chain of one.
 bool ChainUsesRows(const PackedLayer* const* layers, int64_t count, int64_t m);
+// The design of its layers for a batch of m, how many batch rows it takes at a time, and with how many
+// threads.
+struct ChainPlan {
+  bool rows;
+  int64_t batch;
+  int threads;
+};
+ChainPlan PlanChain(const PackedLayer* const* layers, int64_t count, int64_t m);
 void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* x, int64_t m, float* y);
 
 }  // namespace blocksparse

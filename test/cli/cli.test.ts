@@ -391,19 +391,24 @@ describe('inspect and bench', () => {
     }
   });
 
-  it('says which layers it stores densely, and packs for a batch where one is hinted', async () => {
+  it('says which layers run as dense, and packs for a batch where one is hinted', async () => {
     const half = join(folder, 'half.safetensors');
     const how = ['--schedule', 'one-shot', '--scope', 'layer', '--sparsity', '0.3', '--epochs', '1'];
     expect((await cli(pruneArgs(half, ...how))).code).toBe(0);
     const args = ['bench', half, '--batches', '8', '--samples', '1'];
     const words = (await cli(args)).stdout;
-    const { layers, runtime } = JSON.parse((await cli([...args, '--json'])).stdout);
-    const native = runtime.backend === 'native';
-    expect(layers.map(({ regrouped }: { regrouped: boolean }) => regrouped)).toContain(native);
-    if (native) expect(words).toMatch(/stored densely, as so many blocks are kept .*: 0/);
-    else expect(words).not.toMatch(/stored densely/);
-    const hinted = (await cli([...args, '--batch-hint', '256'])).stdout;
-    expect(hinted).not.toMatch(/stored densely/);
+    const value = JSON.parse((await cli([...args, '--json'])).stdout);
+    const native = value.runtime.backend === 'native';
+    expect(value.batchHint).toBeNull();
+    expect(value.layers.map(({ regrouped }: { regrouped: boolean }) => regrouped)).toContain(native);
+    if (native) {
+      expect(words).toMatch(/4x4, as dense/);
+      expect(words).toMatch(/^run as dense, .* at some batch \(--batch-hint: which one counts\): 0/m);
+    } else expect(words).not.toMatch(/as dense/);
+    const few = (await cli([...args, '--batch-hint', '8'])).stdout;
+    if (native) expect(few).toMatch(/^run as dense, .* at about the hinted batch: 0/m);
+    const many = await cli([...args, '--batch-hint', '256', '--json']);
+    expect(JSON.parse(many.stdout)).toMatchObject({ batchHint: 256, layers: [{ regrouped: false }, {}, {}] });
   });
 });
 

@@ -140,7 +140,26 @@ describe.each(implementations)('$isa', (k) => {
   it('a chain of one goes as its layer alone', () => {
     const c = makeCase(4, [64, 96], [16, 16], 0.5, 1);
     const layer = k.packLayer(c.matrix, null, 'none', 1);
-    for (const m of [1, 8, 64]) expect(k.packChain([layer]).kernel(m)).toBe(layer.info(m).kernel);
+    for (const m of [0, 1, 8, 64, 200]) expect(k.packChain([layer]).info(m)).toEqual([layer.info(m)]);
+  });
+
+  it.skipIf(k.backend === 'js')('a chain says by what each layer goes in it, and why not as alone', () => {
+    const tall = makeCase(4, [64, 96], [16, 16], 0.5, 1);
+    const small = makeCase(5, [96, 64], [3, 3], 0.2, 1);
+    const layers = [tall, small].map(({ matrix }) => k.packLayer(matrix, null, 'none', 1));
+    for (const m of [1, 40]) {
+      const alone = layers.map((layer) => layer.info(m));
+      const infos = k.packChain(layers).info(m);
+      const kernel = m === 1 ? 'rows' : 'panels';
+      expect(infos.map((info) => info.kernel)).toEqual([kernel, kernel]);
+      infos.forEach((info, i) => {
+        if (alone[i].kernel === kernel) expect(info.reason).toBe(alone[i].reason);
+        else expect(info.reason).toMatch(/^the network goes by panels/);
+        expect(info.blockShape).toEqual(alone[i].blockShape);
+        expect(info.packedBytes).toBe(alone[i].packedBytes);
+        expect(info.tile[1]).toBeGreaterThan(0);
+      });
+    }
   });
 
   it('a chain of tall blocks gives the bits of its layers one by one, at any batch', () => {

@@ -715,6 +715,8 @@ std::vector<Shape> Shapes(int random_cases) {
       {70, 1024, 32, 32, 41, 0.6, Activation::kRelu}, {64, 1024, 64, 8, 28, 0.7, Activation::kNone},
       {48, 1024, 16, 16, 9, 0.9, Activation::kNone},  {48, 1100, 16, 16, 31, 0.3, Activation::kRelu},
       {40, 1100, 16, 8, 57, 0.3, Activation::kNone},  {36, 1025, 16, 4, 32, 0.3, Activation::kGelu},
+      {50, 1050, 24, 16, 55, 0.3, Activation::kRelu}, {64, 64, 16, 16, 71, 0.5, Activation::kNone},
+      {64, 70, 32, 16, 70, 0.5, Activation::kRelu},
   };
   // More than kFarWeights, which an emulator would take minutes for.
   if (random_cases >= 400) {
