@@ -215,10 +215,10 @@ export class Model {
 
   /**
    * Packs the weights, if no run did, and lets go of the copies in JavaScript: from here on the model holds them once.
-   * `run`, `runSync` and `explain` go on as before; what needs the weights (`matrices`, `save`, `toNetwork`, `density`, `bytes`)
-   * throws BlocksparseError INVALID_STATE. Arrays you took from `matrices` stay yours. Between packing
-   * and letting go there are two copies: about 2.1 times the file's size in memory, and then 1.05. Layers that keep so
-   * many blocks that they hold all of them (`explain`) take more.
+   * `run`, `runSync` and `explain` go on as before; what needs the weights (`matrices`, `save`, `toNetwork`, `density`,
+   * `bytes`) throws BlocksparseError INVALID_STATE. Arrays you took from `matrices` stay yours. Between packing and
+   * letting go there are two copies: about 2.1 times the file's size in memory, and then 1.05. Layers that keep so many
+   * blocks that they hold all of them (`explain`) take more.
    */
   releaseWeights(): void {
     checkReceiver(this);
