@@ -14,10 +14,10 @@ export interface BsrLinearOptions {
   readonly threads?: number;
   /**
    * The batch that matters most: its rows if calls always have as many, and a multiple of 32 otherwise, for of small
-   * blocks native code takes 32 rows at a time, and a last 16. Where few blocks are gone the layer holds all of them, as
-   * larger blocks, if that is faster: with about this many rows, or, without a hint, if otherwise a batch of 1, 8, 32 or
-   * more rows could be slower than dense (in layers of some size; measured with AVX2 and AVX-512). A NaN or Inf in x then
-   * reaches outputs whose block is gone, too.
+   * blocks native code takes 32 rows at a time, and a last 16. Where few blocks are gone the layer holds all of them,
+   * as larger blocks, if that is faster: with so many rows, or, without a hint, if otherwise a batch of 1, 8, 32 or
+   * more rows could be slower than dense (in layers of some size; measured with AVX2 and AVX-512). A NaN or Inf in x
+   * then reaches outputs whose block is gone, too.
    */
   readonly batchHint?: number;
 }

@@ -45,8 +45,9 @@ export interface ModelLayer extends LinearWeights {
 /** How a model is to be packed for its runs; nothing of it goes into a file. */
 export interface ServeOptions {
   /**
-   * The batch that matters most, as of a layer (`BsrLinearOptions`). Without a hint a layer that has lost too few blocks
-   * to be ahead at every batch holds all of them; with one it goes by that batch. Without native code it has no effect.
+   * The batch that matters most, as of a layer (`BsrLinearOptions`). Without a hint a layer that has lost too few
+   * blocks to be ahead at every batch holds all of them; with one it goes by that batch. Without native code it has no
+   * effect.
    */
   readonly batchHint?: number;
 }
@@ -127,8 +128,8 @@ export class Model {
   }
 
   /**
-   * A copy of the network as it is now. `info` must be an object that JSON can hold. Throws TypeError, or RangeError for
-   * the options.
+   * A copy of the network as it is now. `info` must be an object that JSON can hold. Throws TypeError, or RangeError
+   * for the options.
    */
   static fromNetwork(
     network: Network,

@@ -303,14 +303,7 @@ void RunRows(const ChainJob& job, int64_t part, int64_t parts, bool split) {
   }
 }
 
-// Batch rows for each of the threads that share those of a chain: they wait for one another less than by
-// sharing each layer, of which a core writes what another reads.
-int64_t ShareOf(int64_t m, int threads, int64_t least, int64_t most) {
-  return std::clamp((m + threads - 1) / threads, least, most);
-}
-
-}  // namespace
-
+// Whether every layer goes row-major.
 bool ChainUsesRows(const PackedLayer* const* layers, int64_t count, int64_t m) {
   const auto end = layers + count;
   // Whether the other layers use rows depends on the instruction set from here on, the order of groups does
@@ -322,6 +315,14 @@ bool ChainUsesRows(const PackedLayer* const* layers, int64_t count, int64_t m) {
   const int64_t features = layers[0]->k() + layers[count - 1]->n();
   return std::all_of(layers, end, [=](auto* layer) { return layer->UsesRows(m, work, features); });
 }
+
+// Batch rows for each of the threads that share those of a chain: they wait for one another less than by
+// sharing each layer, of which a core writes what another reads.
+int64_t ShareOf(int64_t m, int threads, int64_t least, int64_t most) {
+  return std::clamp((m + threads - 1) / threads, least, most);
+}
+
+}  // namespace
 
 ChainPlan PlanChain(const PackedLayer* const* layers, int64_t count, int64_t m) {
   ChainPlan plan{ChainUsesRows(layers, count, m), 0, 1};

@@ -72,17 +72,17 @@ class PackedLayer {
   int threads_;
 };
 
-// Runs layers one after the other on a row-major batch; between them activations stay in panels, or
-// row-major where every layer goes so (ChainUsesRows). A layer alone is a chain of one.
-bool ChainUsesRows(const PackedLayer* const* layers, int64_t count, int64_t m);
-// The design of its layers for a batch of m, how many batch rows it takes at a time, and with how many
-// threads.
+// How a chain goes: all its layers row-major or by panels, how many batch rows it takes at a time, and with
+// how many threads.
 struct ChainPlan {
   bool rows;
   int64_t batch;
   int threads;
 };
 ChainPlan PlanChain(const PackedLayer* const* layers, int64_t count, int64_t m);
+
+// Runs layers one after the other on a row-major batch; between them activations stay in panels, or
+// row-major, as planned. A layer alone is a chain of one.
 void ForwardChain(const PackedLayer* const* layers, int64_t count, const float* x, int64_t m, float* y);
 
 }  // namespace blocksparse

@@ -398,8 +398,8 @@ describe('how a model serves', () => {
       expect(model.batchHint).toBe(128);
       for (const layer of model.explain(128).layers)
         expect(layer).toMatchObject({ regrouped: false, blockShape: [4, 4] });
-      const y = model.runSync(x);
-      for (let i = 0; i < y.length; i++) expect(y[i]).toBeCloseTo(expected[i], 4);
+      // From eight rows on, all but a few kinds of blocks add in the order of columns, as dense does.
+      expect(model.runSync(x)).toEqual(expected);
     }
   });
 });

@@ -565,7 +565,7 @@ void CheckScratch(const KernelTable& table, const std::string& isa) {
           bytes = most_allocated - before;
         }).join();
         ExpectClose(y, wanted, what);
-        const bool rows = s.layers > 1 && ChainUsesRows(chain.data(), s.layers, m);
+        const bool rows = s.layers > 1 && PlanChain(chain.data(), s.layers, m).rows;
         const int64_t least = rows ? 55 * s.n : s.layers == 1 ? 16 * s.k : 16 * (s.n + s.k);
         const int64_t most = std::max<int64_t>(1 << 20, 4 * least);
         if (threads == 1 && bytes > most + most / 8 + (1 << 17))
